@@ -1,0 +1,86 @@
+"""Element types. bf16 has no NumPy dtype: its arrays are uint16 holding the upper half of an f32."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class DType:
+    """An element type: `name`, `size` in bytes, `kind` in float | int | uint | bool."""
+
+    name: str
+    size: int
+    kind: str
+
+    def __repr__(self) -> str:
+        return self.name
+
+    @property
+    def is_float(self) -> bool:
+        return self.kind == "float"
+
+    @property
+    def is_integer(self) -> bool:
+        return self.kind in ("int", "uint")
+
+    @property
+    def storage(self) -> np.dtype[np.generic]:
+        """The NumPy dtype that holds the bits (uint16 for bf16)."""
+        return np.dtype(_STORAGE[self.name])
+
+    @property
+    def bits(self) -> int:
+        return self.size * 8
+
+
+F16, BF16 = DType("f16", 2, "float"), DType("bf16", 2, "float")
+F32, F64 = DType("f32", 4, "float"), DType("f64", 8, "float")
+I8, I16, I32, I64 = (DType(f"i{8 * n}", n, "int") for n in (1, 2, 4, 8))
+U8, U16, U32, U64 = (DType(f"u{8 * n}", n, "uint") for n in (1, 2, 4, 8))
+BOOL = DType("bool", 1, "bool")
+
+ALL = (F16, BF16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, BOOL)
+BY_NAME = {dtype.name: dtype for dtype in ALL}
+_STORAGE = {
+    "f16": "float16", "bf16": "uint16", "f32": "float32", "f64": "float64",
+    "i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64",
+    "u8": "uint8", "u16": "uint16", "u32": "uint32", "u64": "uint64", "bool": "bool",
+}  # fmt: skip
+_FROM_NUMPY = {np.dtype(storage): BY_NAME[name] for name, storage in _STORAGE.items() if name != "bf16"}
+
+
+def from_numpy(dtype: npt.DTypeLike) -> DType:
+    """The element type of a NumPy dtype; raises KeyError for one that Ranvier has not (uint16 is u16)."""
+    return _FROM_NUMPY[np.dtype(dtype)]
+
+
+def to_bf16(values: Array) -> npt.NDArray[np.uint16]:
+    """Round f32 to the nearest bf16, ties to even; NaN stays NaN. Returns the bits as uint16."""
+    single = np.ascontiguousarray(values, dtype=np.float32)
+    bits = single.view(np.uint32)
+    rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    nan = np.isnan(single)
+    if nan.any():
+        rounded[nan] = ((bits[nan] >> 16) | 0x40).astype(np.uint16)
+    return rounded
+
+
+def from_bf16(bits: Array) -> npt.NDArray[np.float32]:
+    """The f32 values of bf16 bits held as uint16."""
+    return (np.asarray(bits).astype(np.uint32) << 16).view(np.float32)
+
+
+def decode(array: Array, dtype: DType) -> Array:
+    """Storage array -> array to compute with (bf16 bits become f32; others are unchanged)."""
+    return from_bf16(array) if dtype is BF16 else array
+
+
+def encode(array: Array, dtype: DType) -> Array:
+    """Computed array -> storage array of `dtype` (rounds to bf16; casts as NumPy does otherwise)."""
+    return to_bf16(array) if dtype is BF16 else np.asarray(array).astype(dtype.storage)
