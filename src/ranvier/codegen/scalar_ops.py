@@ -1,0 +1,465 @@
+"""Element-wise operators on LLVM values of any lane count: one table from operator name to emitter.
+
+Semantics are PyTorch's: `maximum`/`minimum`/`relu`/`clamp` propagate NaN, `round` ties to even, `remainder` has the sign
+of the divisor, float to integer truncates (saturating where C++ is undefined, NaN gives 0). Integer division
+by zero gives 0 and INT_MIN / -1 wraps, so no input can trap.
+"""
+
+from __future__ import annotations
+
+import math as pymath
+from collections.abc import Callable, Sequence
+
+from ranvier.codegen import math
+from ranvier.codegen.builder import (
+    FLOAT, I1, I16, I32, I64, Val, element_of, float_const, int_const, lanes_of, vector,
+)  # fmt: skip
+from ranvier.codegen.math_context import Context, intrinsic, like
+from ranvier.errors import UnsupportedOperatorError
+from ranvier.ir.dtype import BF16, BOOL, F16, F64, DType
+from ranvier.lowering.expression import Apply, compute_dtype
+
+__all__ = ["Context", "apply", "constant", "convert", "round_to_bf16", "compute_type"]
+
+Emitter = Callable[[Context, Apply, list[Val], DType], Val]
+
+
+def compute_type(dtype: DType) -> str:
+    """The LLVM element type in which values of `dtype` are computed (f16 and bf16 as float, bool as i1)."""
+    dtype = compute_dtype(dtype)
+    if dtype is BOOL:
+        return I1
+    if dtype.is_float:
+        return "double" if dtype is F64 else FLOAT
+    return f"i{dtype.bits}"
+
+
+def constant(value: float | int | bool, dtype: DType) -> Val:
+    """A scalar literal of the compute type of `dtype`; floats beyond f32 become infinite, integers wrap."""
+    dtype = compute_dtype(dtype)
+    if dtype is BOOL:
+        return int_const(int(bool(value)), I1)
+    if not dtype.is_float:
+        return int_const(_wrap(int(value), dtype), compute_type(dtype))
+    number = float(value)
+    if dtype is not F64 and abs(number) >= 2.0**128 - 2.0**103:
+        number = pymath.copysign(pymath.inf, number)
+    return float_const(number, compute_type(dtype))
+
+
+def _wrap(value: int, dtype: DType) -> int:
+    value &= (1 << dtype.bits) - 1
+    return value - (1 << dtype.bits) if value >> (dtype.bits - 1) else value
+
+
+def apply(context: Context, node: Apply, values: list[Val], types: Sequence[DType]) -> Val:
+    """The value of `node` on operand values of equal lane count; UnsupportedOperatorError if there is no emitter."""
+    emitter = _OPERATORS.get(node.op)
+    if emitter is None:
+        raise UnsupportedOperatorError(f"no native code for element-wise operator {node.op!r}")
+    if node.op == "cast":
+        return _cast(context, node, values, types[0])
+    operand_type = types[1] if node.op == "where" else types[0]
+    return emitter(context, node, values, operand_type)
+
+
+# Conversions ----------------------------------------------------------------------------------------------------
+def convert(context: Context, value: Val, source: DType, target: DType) -> Val:
+    """A value of compute type `source` as compute type `target`."""
+    source, target = compute_dtype(source), compute_dtype(target)
+    if source is target:
+        return value
+    f, type = context.builder, vector(lanes_of(value.type), compute_type(target))
+    if target is BOOL:
+        if source.is_float:
+            return f.compare("fcmp une", value, like(value, 0.0))
+        return f.compare("icmp ne", value, int_const(0, value.type))
+    if source.is_float and target.is_float:
+        return f.cast("fpext" if target is F64 else "fptrunc", value, type)
+    if source.is_float:
+        return _float_to_integer(context, value, target, type)
+    signed = source.kind == "int"
+    if target.is_float:
+        return f.cast("sitofp" if signed else "uitofp", value, type)
+    if value.type == type:
+        return value
+    if target.bits < source.bits and source is not BOOL:
+        return f.cast("trunc", value, type)
+    return f.cast("sext" if signed else "zext", value, type)
+
+
+def _float_to_integer(context: Context, value: Val, target: DType, type: str) -> Val:
+    """Truncate. Narrow and unsigned targets go through i32 or i64 and wrap, as the casts of C do on x86."""
+    f, lanes = context.builder, lanes_of(type)
+    wide = I32 if target.bits < 32 else I64 if target.name in ("u32", "i64", "u64") else I32
+    if target.name == "u64":
+        return _float_to_u64(context, value, type)
+    name = f"llvm.fptosi.sat.{_suffix(vector(lanes, wide))}.{_suffix(value.type)}"
+    result = f.call(name, vector(lanes, wide), value)
+    return f.cast("trunc", result, type)
+
+
+def _float_to_u64(context: Context, value: Val, type: str) -> Val:
+    """Negative values wrap around, large ones saturate."""
+    f = context.builder
+    below = f.compare("fcmp olt", value, like(value, 0.0))
+    names = (f"{_suffix(type)}.{_suffix(value.type)}",) * 2
+    signed = f.call(f"llvm.fptosi.sat.{names[0]}", type, value)
+    unsigned = f.call(f"llvm.fptoui.sat.{names[1]}", type, value)
+    return f.select(below, signed, unsigned)
+
+
+def _suffix(type: str) -> str:
+    names = {"float": "f32", "double": "f64"}
+    element = names.get(element_of(type), element_of(type))
+    return element if lanes_of(type) == 1 else f"v{lanes_of(type)}{element}"
+
+
+def _cast(context: Context, node: Apply, values: list[Val], source: DType) -> Val:
+    value = convert(context, values[0], source, node.dtype)
+    f, lanes = context.builder, lanes_of(value.type)
+    if node.dtype is F16:
+        half = f.cast("fptrunc", value, vector(lanes, "half"))
+        return f.cast("fpext", half, value.type)
+    if node.dtype is BF16:
+        bits = round_to_bf16(context, value)
+        wide = f.cast("zext", bits, vector(lanes, I32))
+        return f.cast("bitcast", f.binary("shl", wide, int_const(16, wide.type)), value.type)
+    return value
+
+
+def round_to_bf16(context: Context, value: Val) -> Val:
+    """float -> i16 bits of the nearest bf16, ties to even; NaN stays a quiet NaN.
+
+    The instruction of AVX512-BF16 flushes denormal numbers to zero.
+    """
+    f, lanes = context.builder, lanes_of(value.type)
+    if context.target.has_bf16_dot and lanes in (4, 8, 16, 32):
+        narrow = f.cast("fptrunc", value, vector(lanes, "bfloat"))
+        return f.cast("bitcast", narrow, vector(lanes, I16))
+    bits = f.cast("bitcast", value, vector(lanes, I32))
+    upper = f.binary("lshr", bits, int_const(16, bits.type))
+    odd = f.binary("and", upper, int_const(1, bits.type))
+    bias = f.binary("add", odd, int_const(0x7FFF, bits.type))
+    rounded = f.binary("lshr", f.binary("add", bits, bias), int_const(16, bits.type))
+    quiet = f.binary("or", upper, int_const(0x40, bits.type))
+    nan = f.compare("fcmp uno", value, value)
+    return f.cast("trunc", f.select(nan, quiet, rounded), vector(lanes, I16))
+
+
+# Arithmetic -----------------------------------------------------------------------------------------------------
+def _arithmetic(floating: str, integer: str, boolean: str) -> Emitter:
+    def emit(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
+        opcode = floating if dtype.is_float else boolean if dtype is BOOL else integer
+        return context.builder.binary(opcode, values[0], values[1])
+
+    return emit
+
+
+def _bitwise(opcode: str) -> Emitter:
+    return lambda context, node, values, dtype: context.builder.binary(opcode, *values[:2])
+
+
+def _logical(opcode: str) -> Emitter:
+    def emit(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
+        a, b = (convert(context, v, dtype, BOOL) for v in values)
+        return context.builder.binary(opcode, a, b)
+
+    return emit
+
+
+def _compare(floating: str, signed: str, unsigned: str) -> Emitter:
+    def emit(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
+        kinds = {"float": f"fcmp {floating}", "int": f"icmp {signed}"}
+        predicate = kinds.get(dtype.kind, f"icmp {unsigned}")
+        return context.builder.compare(predicate, *values[:2])
+
+    return emit
+
+
+def _divide(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
+    if dtype.is_float:
+        return context.builder.binary("fdiv", *values)
+    quotient, _ = _integer_division(context, values[0], values[1], dtype)
+    return quotient
+
+
+def _integer_division(context: Context, a: Val, b: Val, dtype: DType) -> tuple[Val, Val]:
+    """(quotient, remainder) truncated toward zero; by zero both are 0; INT_MIN / -1 wraps."""
+    f = context.builder
+    zero, one = int_const(0, a.type), int_const(1, a.type)
+    by_zero = f.compare("icmp eq", b, zero)
+    if dtype.kind != "int":
+        safe = f.select(by_zero, one, b)
+        quotient, rest = f.binary("udiv", a, safe), f.binary("urem", a, safe)
+        return f.select(by_zero, zero, quotient), f.select(by_zero, zero, rest)
+    by_minus_one = f.compare("icmp eq", b, int_const(-1, a.type))
+    safe = f.select(f.binary("or", by_zero, by_minus_one), one, b)
+    quotient, rest = f.binary("sdiv", a, safe), f.binary("srem", a, safe)
+    quotient = f.select(by_minus_one, f.binary("sub", zero, a), quotient)
+    special = f.binary("or", by_zero, by_minus_one)
+    return f.select(by_zero, zero, quotient), f.select(special, zero, rest)
+
+
+def _floor_divide(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
+    f = context.builder
+    a, b = values
+    if dtype.is_float:
+        return math.floor_divide(context, a, b)
+    quotient, rest = _integer_division(context, a, b, dtype)
+    if dtype.kind != "int":
+        return quotient
+    return f.binary("sub", quotient, f.cast("zext", _signs_differ(context, rest, b), a.type))
+
+
+def _remainder(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
+    f = context.builder
+    a, b = values
+    if dtype.is_float:
+        return math.remainder(context, a, b)
+    _, rest = _integer_division(context, a, b, dtype)
+    if dtype.kind != "int":
+        return rest
+    fix = f.select(_signs_differ(context, rest, b), b, int_const(0, a.type))
+    return f.binary("add", rest, fix)
+
+
+def _signs_differ(context: Context, rest: Val, divisor: Val) -> Val:
+    """Whether a non-zero remainder has another sign than the divisor."""
+    f, zero = context.builder, int_const(0, rest.type)
+    opposite = f.compare("icmp slt", f.binary("xor", rest, divisor), zero)
+    return f.binary("and", opposite, f.compare("icmp ne", rest, zero))
+
+
+def _fmod(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
+    if dtype.is_float:
+        return math.fmod(context, values[0], values[1])
+    return _integer_division(context, values[0], values[1], dtype)[1]
+
+
+def _power(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
+    if dtype.is_float:
+        return math.call(context, "pow", values)
+    return math.integer_power(context, values[0], values[1], dtype)
+
+
+def _extremum(name: str) -> Emitter:
+    """max or min; NaN if either operand is NaN (IEEE 754-2019 `maximum`, `minimum`)."""
+
+    def emit(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
+        return extremum(context, name, values[0], values[1], dtype)
+
+    return emit
+
+
+def extremum(context: Context, name: str, a: Val, b: Val, dtype: DType) -> Val:
+    """`max` or `min` of two values; NaN wins."""
+    f = context.builder
+    if dtype is BOOL:
+        return f.binary("or" if name == "max" else "and", a, b)
+    if not dtype.is_float:
+        return intrinsic(f, f"{'s' if dtype.kind == 'int' else 'u'}{name}", a, b)
+    better = f.select(f.compare("fcmp ogt" if name == "max" else "fcmp olt", a, b), a, b)
+    return f.select(f.compare("fcmp uno", a, a), a, better)
+
+
+def _shift(signed: str, unsigned: str) -> Emitter:
+    """Shifts by the width or more (poison in LLVM) give what shifting bit by bit would give."""
+
+    def emit(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
+        f = context.builder
+        a, b = values
+        opcode = signed if dtype.kind == "int" else unsigned
+        fits = f.compare("icmp ult", b, int_const(dtype.bits, b.type))
+        if opcode == "ashr":
+            amount = f.select(fits, b, int_const(dtype.bits - 1, b.type))
+            return f.binary(opcode, a, amount)
+        shifted = f.binary(opcode, a, f.select(fits, b, int_const(0, b.type)))
+        return f.select(fits, shifted, int_const(0, a.type))
+
+    return emit
+
+
+def _where(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
+    condition = values[0]
+    if element_of(condition.type) != I1:
+        condition = context.builder.compare("icmp ne", condition, int_const(0, condition.type))
+    return context.builder.select(condition, values[1], values[2])
+
+
+# Unary ----------------------------------------------------------------------------------------------------------
+def _negate(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
+    (x,) = values
+    if dtype.is_float:
+        return context.builder.emit(f"fneg {x}", x.type)
+    return context.builder.binary("sub", int_const(0, x.type), x)
+
+
+def _absolute(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
+    (x,) = values
+    if dtype.is_float:
+        return intrinsic(context.builder, "fabs", x)
+    if dtype.kind != "int":
+        return x
+    f = context.builder
+    negative = f.compare("icmp slt", x, int_const(0, x.type))
+    return f.select(negative, f.binary("sub", int_const(0, x.type), x), x)
+
+
+def _sign(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
+    """-1, 0 or 1; NaN gives NaN as NumPy does."""
+    (x,) = values
+    f = context.builder
+    if dtype.is_float:
+        one = intrinsic(f, "copysign", like(x, 1.0), x)
+        ordinary = f.select(f.compare("fcmp oeq", x, like(x, 0.0)), like(x, 0.0), one)
+        return f.select(f.compare("fcmp uno", x, x), x, ordinary)
+    zero = int_const(0, x.type)
+    if dtype is BOOL:
+        return x
+    if dtype.kind != "int":
+        return f.cast("zext", f.compare("icmp ne", x, zero), x.type)
+    above = f.cast("zext", f.compare("icmp sgt", x, zero), x.type)
+    return f.binary("add", above, f.cast("sext", f.compare("icmp slt", x, zero), x.type))
+
+
+def _bitwise_not(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
+    return context.builder.binary("xor", values[0], int_const(-1, values[0].type))
+
+
+def _logical_not(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
+    truth = convert(context, values[0], dtype, BOOL)
+    return context.builder.binary("xor", truth, int_const(-1, truth.type))
+
+
+def _rounding(name: str) -> Emitter:
+    def emit(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
+        return intrinsic(context.builder, name, values[0]) if dtype.is_float else values[0]
+
+    return emit
+
+
+def _classify(special: str, of_integer: int) -> Emitter:
+    """is_nan, is_inf, is_finite by a comparison of |x| with infinity."""
+
+    def emit(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
+        (x,) = values
+        if not dtype.is_float:
+            return int_const(of_integer, vector(lanes_of(x.type), I1))
+        f = context.builder
+        return f.compare(special, intrinsic(f, "fabs", x), like(x, pymath.inf))
+
+    return emit
+
+
+def _relu(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
+    return clamp(context, values[0], 0.0, None, dtype)
+
+
+def clamp(context: Context, x: Val, low: float | None, high: float | None, dtype: DType) -> Val:
+    """min(max(x, low), high); NaN stays NaN."""
+    f = context.builder
+    splat = lambda v: f.splat(constant(v, dtype), lanes_of(x.type))  # noqa: E731
+    less, greater = ("fcmp olt", "fcmp ogt") if dtype.is_float else ("icmp slt", "icmp sgt")
+    if dtype.kind in ("uint", "bool"):
+        less, greater = "icmp ult", "icmp ugt"
+    if low is not None:
+        x = f.select(f.compare(less, x, splat(low)), splat(low), x)
+    if high is not None:
+        x = f.select(f.compare(greater, x, splat(high)), splat(high), x)
+    return x
+
+
+def _clamp(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
+    attributes = dict(node.attributes)
+    low, high = (_number(attributes.get(name)) for name in ("min", "max"))
+    if not dtype.is_float:
+        low = None if low is None or low < _least(dtype) else pymath.ceil(low)
+        high = None if high is None or high > _most(dtype) else pymath.floor(high)
+    return clamp(context, values[0], low, high, dtype)
+
+
+def _least(dtype: DType) -> int:
+    return -(1 << (dtype.bits - 1)) if dtype.kind == "int" else 0
+
+
+def _most(dtype: DType) -> int:
+    return (1 << (dtype.bits - (dtype.kind == "int"))) - 1
+
+
+def _number(value: object) -> float | int | None:
+    return value if isinstance(value, (int, float)) else None
+
+
+def _function(name: str) -> Emitter:
+    def emit(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
+        if not dtype.is_float:
+            raise UnsupportedOperatorError(f"{name} of {dtype}: the front end must cast to a float")
+        return math.call(context, name, values)
+
+    return emit
+
+
+def _parametric(name: str, defaults: dict[str, float]) -> Emitter:
+    """A function with number attributes, e.g. leaky_relu {alpha}."""
+
+    def emit(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
+        given = {k: v for k, v in node.attributes if isinstance(v, (int, float))}
+        parameters = {k: float(given.get(k, d)) for k, d in defaults.items()}
+        return math.PARAMETRIC[name](context, values[0], **parameters)
+
+    return emit
+
+
+def _gelu(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
+    approximate = dict(node.attributes).get("approximate", "none")
+    return math.call(context, "gelu_tanh" if approximate == "tanh" else "gelu", values)
+
+
+_OPERATORS: dict[str, Emitter] = {
+    "add": _arithmetic("fadd", "add", "or"),
+    "sub": _arithmetic("fsub", "sub", "xor"),
+    "mul": _arithmetic("fmul", "mul", "and"),
+    "div": _divide,
+    "floor_div": _floor_divide,
+    "remainder": _remainder,
+    "fmod": _fmod,
+    "pow": _power,
+    "maximum": _extremum("max"),
+    "minimum": _extremum("min"),
+    "bitwise_and": _bitwise("and"),
+    "bitwise_or": _bitwise("or"),
+    "bitwise_xor": _bitwise("xor"),
+    "shift_left": _shift("shl", "shl"),
+    "shift_right": _shift("ashr", "lshr"),
+    "equal": _compare("oeq", "eq", "eq"),
+    "not_equal": _compare("une", "ne", "ne"),
+    "less": _compare("olt", "slt", "ult"),
+    "less_equal": _compare("ole", "sle", "ule"),
+    "greater": _compare("ogt", "sgt", "ugt"),
+    "greater_equal": _compare("oge", "sge", "uge"),
+    "logical_and": _logical("and"),
+    "logical_or": _logical("or"),
+    "logical_xor": _logical("xor"),
+    "where": _where,
+    "cast": lambda context, node, values, dtype: _cast(context, node, values, dtype),
+    "neg": _negate,
+    "abs": _absolute,
+    "sign": _sign,
+    "bitwise_not": _bitwise_not,
+    "logical_not": _logical_not,
+    "floor": _rounding("floor"),
+    "ceil": _rounding("ceil"),
+    "trunc": _rounding("trunc"),
+    "round": _rounding("roundeven"),
+    "is_nan": _classify("fcmp uno", 0),
+    "is_inf": _classify("fcmp oeq", 0),
+    "is_finite": _classify("fcmp olt", 1),
+    "relu": _relu,
+    "clamp": _clamp,
+    "gelu": _gelu,
+    "leaky_relu": _parametric("leaky_relu", {"alpha": 0.01}),
+    "elu": _parametric("elu", {"alpha": 1.0, "scale": 1.0, "input_scale": 1.0}),
+    **{name: _function(name) for name in math.FUNCTIONS},
+}
+OPERATORS = frozenset(_OPERATORS)
