@@ -1,0 +1,1 @@
+"""The tests of Ranvier; the folders mirror `src/ranvier`, `zoo` holds the models they compile."""

@@ -1,0 +1,70 @@
+"""Seeded weights for untrained models that exercise a compiler: nothing is left at 0 or 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+_MEAN_RECIPROCAL = 1.0986
+"""The mean of `1 / u` for `u` uniform in [0.5, 1.5]: keeps the power of a layer's output at 1."""
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Run the body with PyTorch's generator seeded, and restore the generator afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def build_seeded(
+    make: Callable[[], nn.Module], calibration: tuple[torch.Tensor, ...] = (), seed: int = 0
+) -> nn.Module:
+    """Build a module in eval mode whose every parameter and statistic has a seeded value.
+
+    `calibration` is one batch of inputs; batch-norm statistics are measured on it, then shifted,
+    so that activations neither vanish nor grow with depth while folding is really tested.
+    """
+    with seeded(seed), torch.no_grad():
+        model = make().eval()
+        for name, parameter in model.named_parameters():
+            _perturb_constant(name, parameter)
+        _randomize_batch_norms(model, calibration)
+    return model
+
+
+def _perturb_constant(name: str, parameter: torch.Tensor) -> None:
+    """Replace a parameter left constant by its initialiser (bias 0, scale 1, layer scale 1e-6)."""
+    first = parameter.flatten()[0]
+    if not bool((parameter == first).all()):
+        return
+    if float(first) == 1.0:
+        parameter.normal_(1.0, 0.1)
+    elif float(first) == 0.0:
+        parameter.normal_(0.0, 0.05)
+    else:
+        parameter.uniform_(0.1, 0.5)
+
+
+def _randomize_batch_norms(model: nn.Module, calibration: tuple[torch.Tensor, ...]) -> None:
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    model(*calibration)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+        mean, variance = norm.running_mean, norm.running_var
+        assert mean is not None
+        assert variance is not None
+        variance.clamp_(min=1e-4)
+        mean.add_(torch.randn_like(mean) * 0.1 * variance.sqrt())
+        variance.mul_(torch.empty_like(variance).uniform_(0.5, 1.5) * _MEAN_RECIPROCAL)

