@@ -31,7 +31,8 @@ __all__ = ["GROUPS", "OPERATORS", "Call", "Kind", "Operator", "evaluate", "infer
 GROUPS: dict[str, tuple[Operator, ...]] = {
     module.__name__.rpartition(".")[2]: module.OPERATORS
     for module in (
-        elementwise, views, gathers, sources, reductions, normalization, contractions, pooling, resize, selection,
+        elementwise, views, gathers, sources, reductions, normalization, contractions, pooling,
+        resize, selection,
     )
 }  # fmt: skip
 OPERATORS: dict[str, Operator] = {entry.name: entry for group in GROUPS.values() for entry in group}
@@ -54,7 +55,7 @@ def infer(
 ) -> tuple[TensorType, ...]:
     """Result types of `op(operands) {attributes}`.
 
-    Raises CompileError, with the operands' types and `source`, when operands or attributes do not fit.
+    Raises CompileError, with operand types and `source`, when operands or attributes do not fit.
     """
     operator = lookup(op, source)
     types = tuple(operand.type if isinstance(operand, Value) else operand for operand in operands)

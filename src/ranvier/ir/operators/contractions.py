@@ -6,6 +6,7 @@ A bias may be f32 beside f16 or bf16 data; results have the data's element type.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ def _infer_matmul(call: Call) -> Types:
 
 
 def _matmul(call: Call, a: Numbers, b: Numbers) -> Numbers:
-    return np.matmul(a, b)
+    return np.asarray(np.matmul(a, b))
 
 
 def _require_weights(call: Call) -> int:
@@ -115,6 +116,12 @@ def _window(tap: tuple[int, ...], sizes: tuple[int, ...], call: Call) -> tuple[s
     )
 
 
+def _tap_of(weights: Numbers, tap: tuple[int, ...]) -> Numbers:
+    """`[groups, O, C]` weights of one tap, out of `[groups, O, C, taps...]`."""
+    index: tuple[Any, ...] = (..., *tap)
+    return np.asarray(weights[index])
+
+
 def _conv(call: Call, x: Numbers, w: Numbers, bias: Numbers | None = None) -> Numbers:
     """Sum over taps of (weights of the tap) @ (input seen through the tap)."""
     groups, sizes = call.integer("groups"), tuple(map(call.size, call.results[0].shape[2:]))
@@ -125,7 +132,7 @@ def _conv(call: Call, x: Numbers, w: Numbers, bias: Numbers | None = None) -> Nu
     for tap in _taps(w.shape[2:]):
         seen = padded[(slice(None), slice(None), *_window(tap, sizes, call))]
         seen = seen.reshape(batch, groups, channels // groups, -1)
-        weights = by_group[(slice(None), slice(None), slice(None), *tap)]
+        weights = _tap_of(by_group, tap)
         total += weights * seen if channels == groups else np.matmul(weights, seen)
     result = total.reshape(batch, w.shape[0], *sizes)
     return result if bias is None else result + bias.reshape(-1, *(1,) * len(sizes))
@@ -166,7 +173,7 @@ def _conv_transpose(call: Call, x: Numbers, w: Numbers, bias: Numbers | None = N
     )
     total = np.zeros((batch, groups * w.shape[1], *grid), x.dtype)
     for tap in _taps(w.shape[2:]):
-        weights = by_group[(slice(None), slice(None), slice(None), *tap)].swapaxes(1, 2)
+        weights = _tap_of(by_group, tap).swapaxes(1, 2)
         part = np.matmul(weights, seen).reshape(batch, groups * w.shape[1], *spatial)
         total[(slice(None), slice(None), *_window(tap, tuple(spatial), call))] += part
     crop = tuple(slice(low, low + n) for n, (low, _) in zip(sizes, padding, strict=True))
@@ -175,7 +182,7 @@ def _conv_transpose(call: Call, x: Numbers, w: Numbers, bias: Numbers | None = N
 
 
 def _reach(call: Call, i: int, size: int, w: Numbers) -> int:
-    last_tap = call.ints("dilations")[i] * (w.shape[i + 2] - 1)
+    last_tap = call.ints("dilations")[i] * (int(w.shape[i + 2]) - 1)
     return max(size - 1, 0) * call.ints("strides")[i] + last_tap + 1
 
 
@@ -213,9 +220,9 @@ def _attention(
     if mask is not None:
         scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else scores + mask
     if not scores.size:
-        return np.matmul(scores, v)
+        return np.asarray(np.matmul(scores, v))
     masked = np.max(scores, axis=-1, keepdims=True) == -np.inf
-    return np.matmul(np.where(masked, 0, softmax(scores)), v)
+    return np.asarray(np.matmul(np.where(masked, 0, softmax(scores)), v))
 
 
 _CONV = {"strides": INTS, "padding": DIM_PAIRS, "dilations": INTS, "groups": INT}

@@ -44,7 +44,7 @@ def gelu(call: Call, x: Numbers) -> Numbers:
     if call.text("approximate") == "none":
         return 0.5 * x * np.asarray(_erfc(-x / math.sqrt(2)), dtype=np.float64)
     inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
-    return 0.5 * x * (1 + np.tanh(inner))
+    return np.asarray(0.5 * x * (1 + np.tanh(inner)))
 
 
 def _elu(call: Call, x: Numbers) -> Numbers:
@@ -81,7 +81,7 @@ def _div(a: Numbers, b: Numbers) -> Numbers:
         return np.true_divide(a, b)
     quotient = np.floor_divide(a, b)
     inexact = (np.remainder(a, b) != 0) & ((a < 0) != (b < 0))
-    return quotient + inexact.astype(a.dtype)
+    return np.asarray(quotient + inexact.astype(a.dtype))
 
 
 _WIDE: dict[str, Callable[[Any], Any]] = {

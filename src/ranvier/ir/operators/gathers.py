@@ -66,10 +66,10 @@ def _infer_gather_nd(call: Call) -> Types:
 
 def _gather_nd(call: Call, data: Numbers, indices: Numbers) -> Numbers:
     batch = call.integer("batch_dims")
-    grid = np.indices(indices.shape[:batch], sparse=True)
+    grid: tuple[Numbers, ...] = np.indices(indices.shape[:batch], sparse=True)
     extra = indices.ndim - 1 - batch
     leading = tuple(g.reshape(g.shape + (1,) * extra) for g in grid)
-    return data[(*leading, *np.moveaxis(indices, -1, 0))]
+    return np.asarray(data[(*leading, *np.moveaxis(indices, -1, 0))])
 
 
 def _infer_scatter_nd(call: Call) -> Types:
@@ -98,7 +98,7 @@ def _infer_scatter_elements(call: Call) -> Types:
 
 def _scatter_elements(call: Call, data: Numbers, indices: Numbers, updates: Numbers) -> Numbers:
     result = data.copy()
-    where = list(np.indices(indices.shape, sparse=True))
+    where: list[Numbers] = list(np.indices(indices.shape, sparse=True))
     where[call.integer("axis")] = indices
     reduction = call.text("reduction")
     if reduction == "none":

@@ -1,4 +1,7 @@
-"""Normalisations. Scales and biases may be f32 beside f16 or bf16 data; results have the data's type."""
+"""Normalisations.
+
+Scales and biases may be f32 beside f16 or bf16 data; results have the data's element type.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operator is: its arity, the kinds of its attributes, its shape rule and its NumPy definition."""
+"""What an operator is: arity, kinds of its attributes, shape rule and NumPy definition."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ class Kind:
 
 
 def is_dim(value: object) -> bool:
+    """Whether `value` is an int or a polynomial."""
     return isinstance(value, (int, Polynomial)) and not isinstance(value, bool)
 
 
@@ -88,6 +89,7 @@ class Call:
 
     @property
     def first(self) -> TensorType:
+        """Type of the first operand."""
         return self.operands[0]
 
     def same(self, shape: Shape | None = None, dtype: DType | None = None) -> Types:
@@ -96,33 +98,43 @@ class Call:
         return (TensorType(dtype or first.dtype, first.shape if shape is None else shape),)
 
     def optional(self, index: int) -> TensorType | None:
+        """Type of an operand that may be left out."""
         return self.operands[index] if index < len(self.operands) else None
 
     def integer(self, name: str) -> int:
+        """An int attribute."""
         return cast(int, self.attributes[name])
 
     def number(self, name: str) -> float:
+        """An int or float attribute."""
         return cast(float, self.attributes[name])
 
     def flag(self, name: str) -> bool:
+        """A bool attribute."""
         return cast(bool, self.attributes[name])
 
     def text(self, name: str) -> str:
+        """A string attribute."""
         return cast(str, self.attributes[name])
 
     def dtype(self, name: str = "dtype") -> DType:
+        """An element type attribute."""
         return cast(DType, self.attributes[name])
 
     def ints(self, name: str) -> tuple[int, ...]:
+        """An attribute that is a tuple of ints."""
         return cast("tuple[int, ...]", self.attributes[name])
 
     def dim(self, name: str) -> Dim:
+        """A dim attribute."""
         return cast(Dim, self.attributes[name])
 
     def dims(self, name: str) -> Shape:
+        """An attribute that is a tuple of dims."""
         return cast(Shape, self.attributes[name])
 
     def pairs(self, name: str) -> tuple[tuple[Dim, Dim], ...]:
+        """An attribute that is a tuple of (low, high) dims."""
         return cast("tuple[tuple[Dim, Dim], ...]", self.attributes[name])
 
     def size(self, dim: Dim) -> int:
@@ -152,11 +164,11 @@ Reference = Callable[..., Any]
 class Operator:
     """An entry of the operator table.
 
-    `minimum` and `maximum` count operands (`maximum` None: any number). `infer(call)` gives the result
-    types or raises CompileError. `reference(call, *arrays)` is the NumPy definition and returns one
-    array, or a tuple of them. `width` says what floats the definition gets: "raw" (storage arrays as
-    they are), "native" (f16 and bf16 widened to f32) or "wide" (every float widened to f64). Results are
-    rounded to their element types afterwards.
+    `minimum` and `maximum` count operands (`maximum` None: any number). `infer(call)` gives the
+    result types or raises CompileError. `reference(call, *arrays)` is the NumPy definition and
+    returns one array, or a tuple of them. `width` says what floats the definition gets: "raw"
+    (storage arrays as they are), "native" (f16 and bf16 widened to f32) or "wide" (every float
+    widened to f64). Results are rounded to their element types afterwards.
     """
 
     name: str

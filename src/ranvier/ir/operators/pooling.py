@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ranvier.ir.dim import Dim
+from ranvier.ir.graph import TensorType
 from ranvier.ir.operators.operator import (
     BOOLEAN,
     DIM_PAIRS,
@@ -60,7 +62,7 @@ def _infer_avg_pool(call: Call) -> Types:
 
 
 def _windows(call: Call, x: Numbers, fill: Any) -> Numbers:
-    """`[..., outputs..., taps]`: every window of x, padded with `fill`, past the end too (ceil mode)."""
+    """All windows of x: `[..., outputs..., taps]`; what lies outside x is `fill`."""
     kernel, strides, dilations = call.ints("kernel"), call.ints("strides"), _dilations(call)
     rank = len(kernel)
     out = tuple(map(call.size, call.results[0].shape[-rank:]))
@@ -86,23 +88,16 @@ def _max_pool(call: Call, x: Numbers) -> Numbers:
 
 
 def _avg_pool(call: Call, x: Numbers) -> Numbers:
+    """Mean over the elements that count: padding when asked, what lies beyond it never."""
     rank = len(call.ints("kernel"))
     counted = np.ones(x.shape[-rank:], x.dtype)
+    spatial = replace(call, results=(TensorType(call.first.dtype, call.results[0].shape[-rank:]),))
     if call.flag("count_include_pad"):
         counted = np.pad(counted, call.size_pairs("padding"), constant_values=1)
-        plain = {**call.attributes, "padding": ((0, 0),) * rank}
-        counts = _windows(Call(call.op, call.operands, plain, results=_spatial(call)), counted, 0)
-    else:
-        counts = _windows(Call(call.op, call.operands, call.attributes, call.source, call.symbols,
-                               _spatial(call)), counted, 0)  # fmt: skip
-    return np.asarray(np.sum(_windows(call, x, 0), axis=-1) / np.sum(counts, axis=-1))
-
-
-def _spatial(call: Call) -> Types:
-    """The result type with numbers for dims and without leading dims."""
-    rank = len(call.ints("kernel"))
-    sizes = tuple(map(call.size, call.results[0].shape[-rank:]))
-    return (type(call.first)(call.first.dtype, sizes),)
+        unpadded = {**call.attributes, "padding": ((0, 0),) * rank}
+        spatial = replace(spatial, attributes=unpadded)
+    counts = np.sum(_windows(spatial, counted, 0), axis=-1)
+    return np.asarray(np.sum(_windows(call, x, 0), axis=-1) / counts)
 
 
 def _infer_adaptive(call: Call) -> Types:
@@ -125,7 +120,9 @@ def _adaptive(function: Callable[..., Any]) -> Callable[..., Any]:
                 slice(i * n // m, -(-(i + 1) * n // m))
                 for i, n, m in zip(place, x.shape[first:], output, strict=True)
             )
-            result[(..., *place)] = function(x[(..., *window)], axis=tuple(range(first, x.ndim)))
+            seen: tuple[Any, ...] = (..., *window)
+            stored: tuple[Any, ...] = (..., *place)
+            result[stored] = function(x[seen], axis=tuple(range(first, x.ndim)))
         return result
 
     return definition

@@ -23,7 +23,8 @@ from ranvier.ir.operators.shapes import axis, reduced, require_float
 
 _REDUCTIONS: dict[str, tuple[str, Callable[..., Any]]] = {
     "reduce_sum": ("number", np.sum), "reduce_mean": ("float", np.mean),
-    "reduce_max": ("any", np.max), "reduce_min": ("any", np.min), "reduce_prod": ("number", np.prod),
+    "reduce_max": ("any", np.max), "reduce_min": ("any", np.min),
+    "reduce_prod": ("number", np.prod),
     "reduce_any": ("bool", np.any), "reduce_all": ("bool", np.all),
 }  # fmt: skip
 
@@ -77,12 +78,12 @@ def _infer_variance(call: Call) -> Types:
 
 
 def _variance(call: Call, x: Numbers) -> Numbers:
-    """Sum of squared deviations over (count - correction); NaN when nothing is left to divide by."""
+    """Sum of squared deviations over (count - correction); nothing is left to divide by: NaN."""
     over, keep = call.ints("axes"), call.flag("keepdims")
     deviation = x - np.mean(x, axis=over, keepdims=True)
     count = np.prod([x.shape[i] for i in over], dtype=np.float64)
     squares = np.asarray(np.sum(deviation * deviation, axis=over, keepdims=keep))
-    return squares / np.maximum(count - call.number("correction"), 0)
+    return np.asarray(squares / np.maximum(count - call.number("correction"), 0))
 
 
 def _cumsum(call: Call, x: Numbers) -> Numbers:

@@ -1,7 +1,8 @@
 """Resampling of the spatial dims of `[N, C, spatial...]`.
 
-Every dim is resampled on its own by a matrix of weights `[out, in]`. Output position i lies at the input coordinate
-half_pixel: (i + 0.5) * in / out - 0.5; align_corners: i * (in - 1) / (out - 1); asymmetric: i * in / out.
+Every dim is resampled on its own by a matrix of weights `[out, in]`. Output position i lies at the
+input coordinate (i + 0.5) * in / out - 0.5 (half_pixel), i * (in - 1) / (out - 1) (align_corners)
+or i * in / out (asymmetric).
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ def coordinates(out: int, size: int, rule: str) -> Numbers:
 
 
 def _nearest(out: int, size: int, rule: str) -> Numbers:
-    """Index read by every output position: PyTorch's nearest (asymmetric) and nearest-exact (half_pixel)."""
+    """Index read by every output position.
+
+    PyTorch's "nearest" is asymmetric, its "nearest-exact" half_pixel.
+    """
     places = np.arange(out)
     if rule == "asymmetric":
         return places * size // out
@@ -50,7 +54,7 @@ def _kernel(mode: str, distance: Numbers, cubic: float) -> Numbers:
     """Weight at a distance: a triangle, or Keys' cubic convolution (IEEE TASSP 29, 1981)."""
     d = np.abs(distance)
     if mode == "linear":
-        return np.maximum(1 - d, 0)
+        return np.asarray(np.maximum(1 - d, 0))
     near = ((cubic + 2) * d - (cubic + 3)) * d * d + 1
     far = ((d - 5) * d + 8) * d * cubic - 4 * cubic
     return np.where(d <= 1, near, np.where(d < 2, far, 0))

@@ -35,7 +35,7 @@ def order(x: Numbers, along: int, descending: bool) -> Numbers:
         return np.argsort(x, axis=along, kind="stable")
     last = x.shape[along] - 1
     backwards = np.argsort(np.flip(x, along), axis=along, kind="stable")
-    return last - np.flip(backwards, along)
+    return np.asarray(last - np.flip(backwards, along))
 
 
 def _sort(call: Call, x: Numbers) -> tuple[Numbers, Numbers]:

@@ -45,12 +45,13 @@ def require_same_dtype(call: Call, first: int = 0) -> DType:
 
 
 def require_float(call: Call) -> None:
+    """Raises CompileError unless the first operand is of a float type."""
     if not call.first.dtype.is_float:
         raise call.error(f"needs a float operand, got {call.first.dtype}")
 
 
 def require_parameter_dtypes(call: Call, first: int) -> None:
-    """Parameters from operand `first` on have the dtype of operand 0, or f32 beside f16 and bf16."""
+    """Parameters from operand `first` on are of operand 0's dtype, or f32 beside f16 and bf16."""
     data = call.first.dtype
     for operand in call.operands[first:]:
         widened = operand.dtype.name == "f32" and data.is_float and data.size == 2
@@ -94,8 +95,8 @@ def window_output(
 ) -> Dim:
     """Number of windows of a convolution or pooling along one dim.
 
-    `(size + low + high - dilation * (kernel - 1) - 1) // stride + 1`. With `ceil_mode` a last partial
-    window counts too, if it starts inside the input or its low padding (PyTorch's rule).
+    `(size + low + high - dilation * (kernel - 1) - 1) // stride + 1`. With `ceil_mode` a last
+    partial window counts too, if it starts inside the input or its low padding (PyTorch's rule).
     """
     low, high = padding
     span = size + low + high - dilation * (kernel - 1) - 1

@@ -22,7 +22,7 @@ from ranvier.ir.operators.operator import (
 
 
 def _infer_constant(call: Call) -> Types:
-    """The array's own element type; a node may declare bf16 for a uint16 array (see the verifier)."""
+    """The array's own element type; a node may say bf16 for a uint16 array (see the verifier)."""
     array = cast(Array, call.attributes["value"])
     return (TensorType(from_numpy(array.dtype), tuple(array.shape)),)
 

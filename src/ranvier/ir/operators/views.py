@@ -1,4 +1,4 @@
-"""Index maps: every result element is an operand element (or a padding value) found by arithmetic."""
+"""Index maps: every result element is an operand element, or a padding value."""
 
 from __future__ import annotations
 
