@@ -8,10 +8,10 @@ For every batch b, row m and column n:
 - A rows are contiguous in k (stride 1). `row` gives the element offset of a row for one tap as a polynomial in the
   variables `b`, `m` and `t` (and scalar arguments); it may contain `//` and `%`, e.g. m -> (image, y, x) of a convolution.
   When a guard fails the row reads zeros (padding).
-- B is packed: [batch][panel of `16 * vectors` columns][taps * depth / unit][columns][unit], 64-byte aligned, zero padded;
-  unit = 2 for bf16 (k pairs, `depth` is even after padding by the packer) and 1 for f32. Batch stride is 0 for weights.
-  A row must be readable up to the padded depth only if `depth_padding` is 0; otherwise the kernel reads the last pair
-  with the second element masked to zero.
+- B is packed by panels of columns (`kernels/panels.py`), 64-byte aligned. Batch stride is 0 when all batches share it, else
+  at least `layout.size`. With an odd bf16 depth the last pair of a row is read as one element: nothing behind a row is read.
+- Guards, or a `row` that is not linear in m, or that depends on a tap, need a static number of taps; guards need a static
+  depth too. Bake the kernel size, dilation and stride into `row`; leave image sizes to scalars.
 - Columns n in the last panel beyond `columns` are neither loaded from epilogue operands nor stored.
 - Work is split over threads by rows or by panels, whichever balances better for the shape at run time.
 """
@@ -24,6 +24,7 @@ from ranvier.ir.dim import Dim
 from ranvier.ir.dtype import DType
 from ranvier.lowering.expression import Guard
 from ranvier.lowering.kernels.nest import Store
+from ranvier.lowering.kernels.panels import PanelLayout
 
 BATCH, ROW, TAP, COLUMN = "b", "m", "t", "n"  # names of the variables in `row`, guards and stores
 
@@ -46,3 +47,7 @@ class Contraction:
     stores: tuple[Store, ...]
     operand_count: int
     scalars: tuple[str, ...]
+
+    def layout(self, lanes: int) -> PanelLayout:
+        """How B is packed for a target with `lanes` f32 lanes per vector."""
+        return PanelLayout(self.columns, self.depth, self.taps, self.a_dtype, lanes)

@@ -1,0 +1,217 @@
+"""The inner loops of a contraction: a register tile of `rows x vectors` sums over all taps and steps of depth.
+
+Per step: `vectors` loads of packed B, `rows` broadcasts of A, `rows * vectors` multiply-adds, so that the multiply-add
+unit is never without work while loads and address arithmetic fit beside it. The tile shapes follow BLIS (Van Zee
+and van de Geijn, ACM TOMS 41, 2015); running one tile over many (A row, B block) pairs before it is
+stored is the batch-reduce GEMM of arXiv 1906.06440.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ranvier.codegen.builder import (
+    BFLOAT, FLOAT, I16, I32, PTR, FunctionBuilder, Val, int_const, vector,
+)  # fmt: skip
+from ranvier.codegen.target import Target
+from ranvier.ir import dim as dims
+from ranvier.ir.dim import Dim
+from ranvier.ir.dtype import BF16, DType
+from ranvier.lowering.kernels.panels import PanelLayout
+
+_UNROLLED_STEPS = 8  # a depth of so few steps is emitted without a loop
+_LATENCY = 8  # multiply-adds that must be in flight
+_TILE_ROWS = {32: {4: 6, 3: 8, 2: 12, 1: 12}, 16: {2: 6, 1: 8}}  # registers -> vectors -> rows
+
+
+def tile_rows(layout: PanelLayout, target: Target) -> int:
+    """Rows of the largest register tile for panels of this layout."""
+    return _TILE_ROWS[target.registers][layout.vectors]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A register tile: `rows x vectors` sums, for panels that are `layout.vectors` wide."""
+
+    rows: int
+    vectors: int
+    layout: PanelLayout
+    target: Target
+
+    @property
+    def chains(self) -> int:
+        """Partial sums per output (1, 2 or 4): enough to hide the latency of the multiply-add."""
+        outputs = self.rows * self.vectors
+        return 4 if outputs <= 2 else 2 if outputs <= _LATENCY // 2 else 1
+
+    @property
+    def step_bytes(self) -> int:
+        """Bytes of packed B per step."""
+        return self.layout.width * self.layout.unit * self.layout.dtype.size
+
+    @property
+    def sum_type(self) -> str:
+        return vector(self.target.lanes, FLOAT)
+
+
+def zero_sums(tile: Tile) -> list[Val]:
+    """The initial sums: chain-major, then row-major."""
+    return [Val("zeroinitializer", tile.sum_type)] * (tile.chains * tile.rows * tile.vectors)
+
+
+def total_sums(f: FunctionBuilder, tile: Tile, sums: Sequence[Val]) -> list[Val]:
+    """One sum per output, row-major, from the partial sums of all chains."""
+    count = tile.rows * tile.vectors
+    totals = list(sums[:count])
+    for chain in range(1, tile.chains):
+        part = sums[chain * count : (chain + 1) * count]
+        totals = [f.binary("fadd", a, b) for a, b in zip(totals, part, strict=True)]
+    return totals
+
+
+@dataclass(frozen=True)
+class Extents:
+    """Depth of one tap as values: `full` steps without padding, `steps` with it (both i64)."""
+
+    depth: Dim
+    full: Val
+    steps: Val
+
+
+def emit_depth(
+    f: FunctionBuilder, tile: Tile, extents: Extents, a: Sequence[Val], b: Val, sums: Sequence[Val]
+) -> tuple[list[Val], Val]:
+    """Add one tap: `a` points to each row's first element, `b` to the tap's packed steps.
+
+    Returns the new sums and the pointer behind the steps.
+    """
+    unit = tile.layout.unit
+    behind = f.element_pointer(b, "i8", f.binary("mul", extents.steps, int_const(tile.step_bytes)))
+    values = list(sums)
+    if isinstance(extents.depth, int) and extents.depth // unit <= _UNROLLED_STEPS:
+        for k in range(extents.depth // unit):
+            values = _step(f, tile, a, b, int_const(k), values, k % tile.chains, False)
+    else:
+        values = _loop(f, tile, extents, a, b, values)
+    return _odd_step(f, tile, extents, a, b, values), behind
+
+
+def _loop(
+    f: FunctionBuilder, tile: Tile, extents: Extents, a: Sequence[Val], b: Val, sums: list[Val]
+) -> list[Val]:
+    """All full steps: `chains` of them per iteration, then the rest one by one."""
+    chains, start = tile.chains, int_const(0)
+    if chains > 1:
+        start = f.binary("and", extents.full, int_const(-chains))
+        with f.loop_carrying(int_const(0), start, chains, sums, "k") as loop:
+            for chain in range(chains):
+                k = f.binary("add", loop.index, int_const(chain))
+                loop.next = _step(f, tile, a, b, k, loop.next, chain, False)
+        sums = loop.results
+    with f.loop_carrying(start, extents.full, 1, sums, "k") as loop:
+        loop.next = _step(f, tile, a, b, loop.index, loop.next, 0, False)
+    return loop.results
+
+
+def _odd_step(
+    f: FunctionBuilder, tile: Tile, extents: Extents, a: Sequence[Val], b: Val, sums: list[Val]
+) -> list[Val]:
+    """The last step of an odd depth: reads one element of A; its partner counts as zero."""
+    if tile.layout.unit == 1 or dims.divides(tile.layout.unit, extents.depth):
+        return sums
+    if isinstance(extents.depth, int):
+        return _step(f, tile, a, b, extents.full, sums, 0, True)
+    with f.loop_carrying(extents.full, extents.steps, 1, sums, "odd") as loop:
+        loop.next = _step(f, tile, a, b, loop.index, loop.next, 0, True)
+    return loop.results
+
+
+def _step(
+    f: FunctionBuilder, tile: Tile, a: Sequence[Val], b: Val, k: Val, sums: list[Val], chain: int,
+    half: bool,
+) -> list[Val]:  # fmt: skip
+    """Step `k` into the sums of `chain`; `half`: only the first element of A's pair exists."""
+    row_step = tile.layout.unit * tile.layout.dtype.size
+    at = _scaled(f, k, row_step)
+    block = f.element_pointer(b, "i8", _scaled(f, k, tile.step_bytes))
+    columns = [_load_columns(f, tile, block, v) for v in range(tile.vectors)]
+    pairs = [_broadcast(f, tile, f.element_pointer(p, "i8", at), half) for p in a]
+    values, first = list(sums), chain * tile.rows * tile.vectors
+    for phase in range(_phases(tile)):
+        parts = [_part(f, tile, column, phase) for column in columns]
+        for r, pair in enumerate(pairs):
+            row = _part(f, tile, pair, phase)
+            for v, column in enumerate(parts):
+                index = first + r * tile.vectors + v
+                values[index] = _multiply_add(f, tile, values[index], column, row)
+    return values
+
+
+def _scaled(f: FunctionBuilder, k: Val, factor: int) -> Val:
+    if not k.text.startswith("%"):
+        return int_const(int(k.text) * factor)
+    return f.binary("mul", k, int_const(factor))
+
+
+def _uses_dot(tile: Tile) -> bool:
+    return tile.layout.dtype is BF16 and tile.target.has_bf16_dot
+
+
+def _phases(tile: Tile) -> int:
+    """Multiply-adds per step and output: two where bf16 pairs have to be widened first."""
+    return 2 if tile.layout.dtype is BF16 and not tile.target.has_bf16_dot else 1
+
+
+def _register(tile: Tile, dtype: DType) -> str:
+    """How a vector of steps is held: f32 lanes, or the bits of bf16 pairs."""
+    return vector(tile.target.lanes, I32 if dtype is BF16 else FLOAT)
+
+
+def _load_columns(f: FunctionBuilder, tile: Tile, block: Val, index: int) -> Val:
+    size = tile.target.lanes * 4
+    pointer = f.element_pointer(block, "i8", int_const(index * size))
+    return f.load(_register(tile, tile.layout.dtype), pointer, size)
+
+
+def _broadcast(f: FunctionBuilder, tile: Tile, pointer: Val, half: bool) -> Val:
+    if tile.layout.dtype is not BF16:
+        return f.splat(f.load(FLOAT, pointer, 4), tile.target.lanes)
+    pair = f.cast("zext", f.load(I16, pointer, 2), I32) if half else f.load(I32, pointer, 2)
+    return f.splat(pair, tile.target.lanes)
+
+
+def _part(f: FunctionBuilder, tile: Tile, value: Val, phase: int) -> Val:
+    """What phase `phase` multiplies: the value itself, or the even or odd halves of bf16 pairs as f32."""
+    if tile.layout.dtype is not BF16:
+        return value
+    lanes = tile.target.lanes
+    if _uses_dot(tile):
+        return f.cast("bitcast", value, vector(2 * lanes, BFLOAT))
+    if phase == 0:
+        widened = f.binary("shl", value, int_const(16, value.type))
+    else:
+        widened = f.binary("and", value, int_const(-65536, value.type))
+    return f.cast("bitcast", widened, vector(lanes, FLOAT))
+
+
+def _multiply_add(f: FunctionBuilder, tile: Tile, total: Val, column: Val, row: Val) -> Val:
+    bits = tile.target.lanes * 32
+    if _uses_dot(tile):
+        return f.call(f"llvm.x86.avx512bf16.dpbf16ps.{bits}", total.type, total, column, row)
+    return f.call(f"llvm.fma.v{tile.target.lanes}f32", total.type, column, row, total)
+
+
+def row_pointers(f: FunctionBuilder, rows: int, first: Val, stride: Val) -> list[Val]:
+    """Pointers to `rows` rows, `stride` bytes apart."""
+    pointers = [first]
+    for _ in range(rows - 1):
+        pointers.append(f.element_pointer(pointers[-1], "i8", stride))
+    return pointers
+
+
+def table_pointers(f: FunctionBuilder, rows: int, table: Val) -> list[Val]:
+    """`rows` pointers out of a table of row pointers."""
+    return [
+        f.load(PTR, f.element_pointer(table, PTR, int_const(row)), 8) for row in range(rows)
+    ]
