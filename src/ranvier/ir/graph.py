@@ -117,7 +117,7 @@ class Graph:
         if cache is None:
             cache = self.producers()
             object.__setattr__(self, "_producer_cache", cache)
-        return cache  # type: ignore[no-any-return]
+        return cache
 
 
 class GraphBuilder:
