@@ -1,0 +1,207 @@
+"""Depthwise convolutions against their NumPy definition: odd sizes, types, threads, targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ranvier.codegen.builder import ModuleWriter
+from ranvier.codegen.depthwise import emit_depthwise
+from ranvier.codegen.target import Target
+from ranvier.errors import CompileError
+from ranvier.ir import dim as dims
+from ranvier.ir.dim import Dim
+from ranvier.ir.dtype import BF16, F32, F64, DType, decode, encode
+from ranvier.lowering.expression import Access, Accumulator, Apply, Expression
+from ranvier.lowering.kernels.depthwise import (
+    Depthwise,
+    pack_weights,
+    packed_weight_bytes,
+    preferred_tile,
+)
+from ranvier.lowering.kernels.nest import Store
+from tests.codegen.jit import Compiled, host_targets
+
+Floats = npt.NDArray[np.float32]
+SCALARS = ("N", "H", "W", "HO", "WO", "C")
+N, H, W, HO, WO, C = (dims.symbol(name) for name in SCALARS)
+IMAGE, ROW, COLUMN, CHANNEL = (dims.symbol(name) for name in "nyxc")
+TARGETS = pytest.mark.parametrize("target", host_targets(), ids=lambda t: t.name)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Filter, strides, dilations and padding, each as (vertical, horizontal)."""
+
+    kernel: tuple[int, int] = (3, 3)
+    strides: tuple[int, int] = (1, 1)
+    dilations: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (1, 1)
+
+    def out(self, axis: int, size: int) -> int:
+        span = (self.kernel[axis] - 1) * self.dilations[axis] + 1
+        return (size + 2 * self.padding[axis] - span) // self.strides[axis] + 1
+
+
+def reference(x: Floats, w: Floats, g: Geometry) -> Floats:
+    """The sum over taps of shifted slices, in f64."""
+    (py, px), (sy, sx), (dy, dx) = g.padding, g.strides, g.dilations
+    padded = np.pad(x.astype(np.float64), ((0, 0), (py, py), (px, px), (0, 0)))
+    ho, wo = g.out(0, x.shape[1]), g.out(1, x.shape[2])
+    total = np.zeros((x.shape[0], ho, wo, x.shape[3]))
+    for ky in range(g.kernel[0]):
+        for kx in range(g.kernel[1]):
+            rows = slice(ky * dy, ky * dy + (ho - 1) * sy + 1, sy)
+            columns = slice(kx * dx, kx * dx + (wo - 1) * sx + 1, sx)
+            total += padded[:, rows, columns] * w[ky, kx]
+    return total.astype(np.float32)
+
+
+def describe(
+    g: Geometry,
+    dtype: DType = F32,
+    out_dtype: DType = F32,
+    value: Expression | None = None,
+    tile: int = 8,
+    channels: Dim = C,
+) -> Depthwise:
+    """A kernel with input, weight, output and bias as operands 0 to 3."""
+    offset = ((IMAGE * HO + ROW) * WO + COLUMN) * channels + CHANNEL
+    return Depthwise(
+        batch=N, in_height=H, in_width=W, out_height=HO, out_width=WO, channels=channels,
+        kernel=g.kernel, strides=g.strides, dilations=g.dilations, padding=g.padding,
+        input_operand=0, input_dtype=dtype, input_offset=0,
+        input_strides=(H * W * channels, W * channels, channels), weight_operand=1,
+        stores=(Store(2, offset, out_dtype, value or Accumulator()),),
+        operand_count=4, scalars=SCALARS, tile=tile,
+    )  # fmt: skip
+
+
+def fenced(array: np.ndarray) -> np.ndarray:
+    """A copy with NaNs before and behind it, so that reading them shows."""
+    bits = 0x7FC0 if array.itemsize == 2 else 0x7FC00000
+    raw = np.full(array.size + 128, bits, f"u{array.itemsize}")
+    inside = raw[64:-64].view(array.dtype).reshape(array.shape)
+    inside[...] = array
+    return inside
+
+
+def aligned(array: np.ndarray) -> np.ndarray:
+    """A copy that starts at a multiple of 64 bytes."""
+    raw = np.zeros(array.nbytes + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    copy = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def compile_kernel(kernel: Depthwise, target: Target) -> Compiled:
+    """The module with `kernel` as the function "k"."""
+    writer = ModuleWriter(target.triple)
+    emit_depthwise(writer, "k", kernel, target)
+    return Compiled(writer, target)
+
+
+def check(
+    compiled: Compiled, kernel: Depthwise, g: Geometry, shape: tuple[int, int, int, int],
+    threads: int, activation: bool = False,
+) -> None:  # fmt: skip
+    """Run on random data and compare with the reference; the memory around the output stays."""
+    rng = np.random.default_rng(sum(shape) + threads)
+    n, h, w, c = shape
+    dtype, out_dtype = kernel.input_dtype, kernel.stores[0].storage
+    x = encode(rng.standard_normal(shape).astype(np.float32), dtype)
+    weight = rng.standard_normal((*g.kernel, c)).astype(np.float32)
+    bias = rng.standard_normal(c).astype(np.float32)
+    ho, wo = g.out(0, h), g.out(1, w)
+    out = fenced(np.full((n, ho, wo, c), 7, out_dtype.storage))
+    around = out.base.copy()
+    packed = aligned(pack_weights(weight))
+    arrays = [fenced(x), packed, out, fenced(bias)]
+    compiled("k", arrays, (n, h, w, ho, wo, c), threads)
+    expected = reference(np.asarray(decode(x, dtype), np.float32), weight, g)
+    if activation:
+        expected = np.maximum(expected + bias, 0)
+    tolerance = 1e-5 * g.kernel[0] * g.kernel[1] if out_dtype is F32 else 1e-2
+    np.testing.assert_allclose(decode(out, out_dtype), expected, tolerance, tolerance)
+    np.testing.assert_array_equal(out.base[:64], around[:64])
+    np.testing.assert_array_equal(out.base[-64:], around[-64:])
+
+
+CASES = [
+    Geometry(),
+    Geometry(strides=(2, 2)),
+    Geometry(kernel=(5, 5), padding=(2, 2)),
+    Geometry(kernel=(7, 7), padding=(3, 3)),
+    Geometry(dilations=(2, 3), padding=(2, 3)),
+    Geometry(kernel=(1, 4), strides=(1, 2), padding=(0, 2)),
+    Geometry(kernel=(2, 3), strides=(3, 1), dilations=(1, 2), padding=(0, 0)),
+    Geometry(kernel=(5, 3), strides=(2, 2), padding=(4, 4)),
+]
+
+
+@TARGETS
+@pytest.mark.parametrize("dtype", [F32, BF16], ids=str)
+@pytest.mark.parametrize("g", CASES, ids=str)
+def test_matches_the_definition(target: Target, g: Geometry, dtype: DType) -> None:
+    kernel = describe(g, dtype, tile=preferred_tile(13))
+    compiled = compile_kernel(kernel, target)
+
+    @settings(max_examples=12, deadline=None, derandomize=True)
+    @given(
+        n=st.integers(1, 2),
+        h=st.integers(7, 15),
+        w=st.integers(7, 27),
+        c=st.sampled_from([1, 3, 8, 13, 16, 17, 24, 32, 41]),
+        threads=st.integers(1, 3),
+    )
+    def run(n: int, h: int, w: int, c: int, threads: int) -> None:
+        check(compiled, kernel, g, (n, h, w, c), threads)
+
+    run()
+
+
+@TARGETS
+@pytest.mark.parametrize("dtype", [F32, BF16], ids=str)
+@pytest.mark.parametrize("tile", [1, 5])
+def test_epilogue_with_static_channels(target: Target, dtype: DType, tile: int) -> None:
+    biased = Apply("add", (Accumulator(), Access(3, CHANNEL, F32)), F32)
+    kernel = describe(Geometry(), dtype, dtype, Apply("relu", (biased,), F32), tile, channels=40)
+    compiled = compile_kernel(kernel, target)
+    for shape in ((1, 6, 11, 40), (3, 1, 1, 40)):
+        for threads in (1, 2):
+            check(compiled, kernel, Geometry(), shape, threads, activation=True)
+
+
+def test_no_work_writes_nothing() -> None:
+    target = host_targets()[0]
+    compiled = compile_kernel(describe(Geometry()), target)
+    out = np.full(64, 7, np.float32)
+    empty = np.zeros(64, np.float32)
+    compiled("k", [empty, empty, out, empty], (0, 4, 4, 4, 4, 3), 2)
+    compiled("k", [empty, empty, out, empty], (1, 4, 4, 4, 4, 0), 2)
+    assert (out == 7).all()
+
+
+def test_other_types_are_refused() -> None:
+    target = host_targets()[0]
+    with pytest.raises(CompileError, match="f64"):
+        emit_depthwise(ModuleWriter(target.triple), "k", describe(Geometry(), F64), target)
+
+
+def test_packing() -> None:
+    weight = np.arange(2 * 3 * 20, dtype=np.float32).reshape(2, 3, 20)
+    packed = pack_weights(weight)
+    assert packed.shape == (2, 6, 16)
+    assert packed.nbytes == packed_weight_bytes((2, 3), 20)
+    np.testing.assert_array_equal(packed[0, 4], weight[1, 1, :16])
+    np.testing.assert_array_equal(packed[1, 5], [*weight[1, 2, 16:], *[0] * 12])
+
+
+def test_tile_choice() -> None:
+    assert [preferred_tile(w) for w in (None, 3, 7, 14, 56, 10)] == [8, 3, 7, 7, 8, 5]
