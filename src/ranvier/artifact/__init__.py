@@ -1,0 +1,1 @@
+"""The `.rvr` file: format, writer and validating reader. Neither compiles nor runs."""

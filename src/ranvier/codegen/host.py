@@ -1,0 +1,408 @@
+"""The support functions of every image: barrier, worker loop, call, stop, memory copies.
+
+The image has no imports, so the few system calls go through the address of libc's `syscall`, which
+the runtime puts in the group block. `docs/architecture.md`, section 4, lists the words of the
+context and of the group block.
+
+The worker group is a hand-off over one 64-bit generation word:
+
+- The caller writes the job, then adds one to the generation (sequentially consistent), then reads
+  `parked`, and wakes the sleepers only when there are some.
+- A worker that gives up spinning adds one to `parked` (sequentially consistent), then reads the
+  generation again, and sleeps on a futex only while it has not moved.
+
+Either the worker sees the new generation or the caller sees the parked worker; a worker between its
+last look and its sleep is caught by the futex, which compares the word again in the kernel. So no
+wake-up is lost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ranvier.errors import TargetError
+
+SPIN_BEFORE_YIELD = 2000
+"""Turns that a barrier or the caller spins before it offers its core to others at every turn."""
+
+
+@dataclass(frozen=True)
+class HostIsa:
+    """What instruction sets differ in: the spin-wait hint and Linux's system call numbers."""
+
+    pause_declaration: str
+    pause_call: str
+    futex: int
+    sched_yield: int
+    sched_getaffinity: int
+    sched_setaffinity: int
+
+
+ISAS = {
+    "x86_64": HostIsa(
+        pause_declaration="declare void @llvm.x86.sse2.pause()",
+        pause_call="call void @llvm.x86.sse2.pause()",
+        futex=202,
+        sched_yield=24,
+        sched_getaffinity=204,
+        sched_setaffinity=203,
+    ),
+    "aarch64": HostIsa(
+        pause_declaration="declare void @llvm.aarch64.hint(i32)",
+        pause_call="call void @llvm.aarch64.hint(i32 1)",
+        futex=98,
+        sched_yield=124,
+        sched_getaffinity=123,
+        sched_setaffinity=122,
+    ),
+}
+
+
+def host_ir(isa: str = "x86_64") -> str:
+    """Return the LLVM IR of the support functions for `isa` ("x86_64" or "aarch64").
+
+    Defines `ranvier_barrier(ptr context, i64 threads)`, `ranvier_worker(ptr seat) -> ptr`,
+    `ranvier_call(ptr group, ptr context)`, `ranvier_stop(ptr group)`, `memcpy`, `memmove` and
+    `memset`, and declares `ranvier_run`, which the program has to define. Give it to `build_image`
+    as a module of its own, beside the modules of the kernels.
+
+    Raises:
+        TargetError: `isa` has no entry in `ISAS`.
+    """
+    if isa not in ISAS:
+        raise TargetError(
+            f"no host functions for the instruction set {isa!r}; known: {', '.join(ISAS)}"
+        )
+    host = ISAS[isa]
+    text = _TEMPLATE
+    for name, value in (
+        ("PAUSE_DECLARATION", host.pause_declaration),
+        ("PAUSE", host.pause_call),
+        ("FUTEX", str(host.futex)),
+        ("SCHED_YIELD", str(host.sched_yield)),
+        ("SCHED_GETAFFINITY", str(host.sched_getaffinity)),
+        ("SCHED_SETAFFINITY", str(host.sched_setaffinity)),
+        ("SPIN_BEFORE_YIELD", str(SPIN_BEFORE_YIELD)),
+    ):
+        text = text.replace(f"${name}$", value)
+    return text
+
+
+_TEMPLATE = """
+$PAUSE_DECLARATION$
+declare void @ranvier_run(ptr, i64, i64)
+
+@llvm.compiler.used = appending global [3 x ptr] [ptr @memcpy, ptr @memmove, ptr @memset],
+    section "llvm.metadata"
+
+; Waits until the word at %at is %value: spins first, then yields the core at every turn.
+define hidden void @ranvier_await(ptr %at, i64 %value, ptr %syscall) #0 {
+entry:
+  %first = load atomic i64, ptr %at acquire, align 8
+  %met = icmp eq i64 %first, %value
+  br i1 %met, label %done, label %spin
+spin:
+  %turn = phi i64 [ 0, %entry ], [ %next, %again ]
+  $PAUSE$
+  %now = load atomic i64, ptr %at acquire, align 8
+  %equal = icmp eq i64 %now, %value
+  br i1 %equal, label %done, label %again
+again:
+  %next = add nuw i64 %turn, 1
+  %more = icmp ult i64 %next, $SPIN_BEFORE_YIELD$
+  br i1 %more, label %spin, label %yield
+yield:
+  %ignored = call i64 (i64, ...) %syscall(i64 $SCHED_YIELD$)
+  %later = load atomic i64, ptr %at acquire, align 8
+  %there = icmp eq i64 %later, %value
+  br i1 %there, label %done, label %yield
+done:
+  ret void
+}
+
+; The phase cannot move twice before this thread arrives again, so waiting for "old + 1" is enough.
+define hidden void @ranvier_barrier(ptr %context, i64 %threads) #0 {
+entry:
+  %alone = icmp ule i64 %threads, 1
+  br i1 %alone, label %done, label %arrive
+arrive:
+  %arrivals = getelementptr inbounds i64, ptr %context, i64 8
+  %phase = getelementptr inbounds i64, ptr %context, i64 16
+  %old = load atomic i64, ptr %phase acquire, align 8
+  %new = add i64 %old, 1
+  %before = atomicrmw add ptr %arrivals, i64 1 acq_rel, align 8
+  %arrived = add i64 %before, 1
+  %last = icmp eq i64 %arrived, %threads
+  br i1 %last, label %release, label %wait
+release:
+  store atomic i64 0, ptr %arrivals monotonic, align 8
+  store atomic i64 %new, ptr %phase release, align 8
+  br label %done
+wait:
+  %syscall.at = getelementptr inbounds i64, ptr %context, i64 5
+  %syscall = load ptr, ptr %syscall.at, align 8
+  call void @ranvier_await(ptr %phase, i64 %new, ptr %syscall)
+  br label %done
+done:
+  ret void
+}
+
+; Body of a worker thread (a pthread start routine). The seat is two words: the group block and the
+; thread's number.
+define hidden ptr @ranvier_worker(ptr %seat) #0 {
+entry:
+  %group = load ptr, ptr %seat, align 8
+  %thread.at = getelementptr inbounds i64, ptr %seat, i64 1
+  %thread = load i64, ptr %thread.at, align 8
+  %threads = load i64, ptr %group, align 8
+  %syscall.at = getelementptr inbounds i64, ptr %group, i64 1
+  %syscall = load ptr, ptr %syscall.at, align 8
+  %spin.at = getelementptr inbounds i64, ptr %group, i64 2
+  %spin.limit = load i64, ptr %spin.at, align 8
+  %stop.at = getelementptr inbounds i64, ptr %group, i64 3
+  %function.at = getelementptr inbounds i64, ptr %group, i64 4
+  %context.at = getelementptr inbounds i64, ptr %group, i64 5
+  %generation = getelementptr inbounds i64, ptr %group, i64 8
+  %parked = getelementptr inbounds i64, ptr %group, i64 16
+  %finished = getelementptr inbounds i64, ptr %group, i64 24
+  br label %idle
+idle:
+  %seen = phi i64 [ 0, %entry ], [ %published, %run ]
+  br label %spin
+spin:
+  %turn = phi i64 [ 0, %idle ], [ %next, %again ]
+  %glance = load atomic i64, ptr %generation acquire, align 8
+  %fresh = icmp ne i64 %glance, %seen
+  br i1 %fresh, label %start, label %again
+again:
+  $PAUSE$
+  %next = add nuw i64 %turn, 1
+  %more = icmp ult i64 %next, %spin.limit
+  br i1 %more, label %spin, label %park
+park:
+  %p = atomicrmw add ptr %parked, i64 1 seq_cst, align 8
+  br label %check
+check:
+  %look = load atomic i64, ptr %generation seq_cst, align 8
+  %moved = icmp ne i64 %look, %seen
+  br i1 %moved, label %unpark, label %sleep
+sleep:
+  %seen.low = and i64 %seen, 4294967295
+  %slept = call i64 (i64, ...) %syscall(
+      i64 $FUTEX$, ptr %generation, i64 128, i64 %seen.low, ptr null)
+  br label %check
+unpark:
+  %u = atomicrmw sub ptr %parked, i64 1 seq_cst, align 8
+  br label %start
+start:
+  %published = phi i64 [ %glance, %spin ], [ %look, %unpark ]
+  %stop = load i64, ptr %stop.at, align 8
+  %stopped = icmp ne i64 %stop, 0
+  br i1 %stopped, label %leave, label %run
+run:
+  %function = load ptr, ptr %function.at, align 8
+  %context = load ptr, ptr %context.at, align 8
+  call void %function(ptr %context, i64 %thread, i64 %threads)
+  %f = atomicrmw add ptr %finished, i64 1 release, align 8
+  br label %idle
+leave:
+  ret ptr null
+}
+
+; Adds one to the generation and wakes the parked workers, when there are some.
+define hidden void @ranvier_publish(ptr %group) #0 {
+entry:
+  %generation = getelementptr inbounds i64, ptr %group, i64 8
+  %parked = getelementptr inbounds i64, ptr %group, i64 16
+  %g = atomicrmw add ptr %generation, i64 1 seq_cst, align 8
+  %sleepers = load atomic i64, ptr %parked seq_cst, align 8
+  %none = icmp eq i64 %sleepers, 0
+  br i1 %none, label %done, label %wake
+wake:
+  %syscall.at = getelementptr inbounds i64, ptr %group, i64 1
+  %syscall = load ptr, ptr %syscall.at, align 8
+  %woken = call i64 (i64, ...) %syscall(i64 $FUTEX$, ptr %generation, i64 129, i64 2147483647)
+  br label %done
+done:
+  ret void
+}
+
+; Moves the calling thread to the group's home core (word 7) when it stands elsewhere, and gives it
+; its own affinity back at once: workers are pinned, so a caller on a worker's core would halve that
+; core's speed for the whole call.
+define hidden void @ranvier_go_home(ptr %group) #0 {
+entry:
+  %mask = alloca [128 x i8], align 16
+  %single = alloca [128 x i8], align 16
+  %getcpu.at = getelementptr inbounds i64, ptr %group, i64 6
+  %getcpu = load ptr, ptr %getcpu.at, align 8
+  %free = icmp eq ptr %getcpu, null
+  br i1 %free, label %done, label %where
+where:
+  %home.at = getelementptr inbounds i64, ptr %group, i64 7
+  %home = load i64, ptr %home.at, align 8
+  %cpu32 = call i32 %getcpu()
+  %cpu = sext i32 %cpu32 to i64
+  %there = icmp eq i64 %cpu, %home
+  br i1 %there, label %done, label %ask
+ask:
+  %syscall.at = getelementptr inbounds i64, ptr %group, i64 1
+  %syscall = load ptr, ptr %syscall.at, align 8
+  %size = call i64 (i64, ...) %syscall(i64 $SCHED_GETAFFINITY$, i64 0, i64 128, ptr %mask)
+  %bits = shl i64 %size, 3
+  %known = icmp slt i64 %home, %bits
+  br i1 %known, label %test, label %done
+test:
+  %byte = lshr i64 %home, 3
+  %mask.at = getelementptr inbounds i8, ptr %mask, i64 %byte
+  %allowed = load i8, ptr %mask.at
+  %bit.wide = and i64 %home, 7
+  %bit = trunc i64 %bit.wide to i8
+  %flag = shl i8 1, %bit
+  %common = and i8 %allowed, %flag
+  %forbidden = icmp eq i8 %common, 0
+  br i1 %forbidden, label %done, label %move
+move:
+  store [16 x i64] zeroinitializer, ptr %single, align 16
+  %single.at = getelementptr inbounds i8, ptr %single, i64 %byte
+  store i8 %flag, ptr %single.at
+  %m = call i64 (i64, ...) %syscall(i64 $SCHED_SETAFFINITY$, i64 0, i64 %size, ptr %single)
+  %r = call i64 (i64, ...) %syscall(i64 $SCHED_SETAFFINITY$, i64 0, i64 %size, ptr %mask)
+  br label %done
+done:
+  ret void
+}
+
+; Runs the whole program on the group; the calling thread is thread 0.
+define hidden void @ranvier_call(ptr %group, ptr %context) #0 {
+entry:
+  %threads = load i64, ptr %group, align 8
+  %syscall.at = getelementptr inbounds i64, ptr %group, i64 1
+  %syscall = load ptr, ptr %syscall.at, align 8
+  %context.syscall = getelementptr inbounds i64, ptr %context, i64 5
+  store ptr %syscall, ptr %context.syscall, align 8
+  %arrivals = getelementptr inbounds i64, ptr %context, i64 8
+  store i64 0, ptr %arrivals, align 8
+  call void @ranvier_go_home(ptr %group)
+  %alone = icmp ule i64 %threads, 1
+  br i1 %alone, label %single, label %group.call
+single:
+  call void @ranvier_run(ptr %context, i64 0, i64 1)
+  ret void
+group.call:
+  %function.at = getelementptr inbounds i64, ptr %group, i64 4
+  store ptr @ranvier_run, ptr %function.at, align 8
+  %context.at = getelementptr inbounds i64, ptr %group, i64 5
+  store ptr %context, ptr %context.at, align 8
+  %finished = getelementptr inbounds i64, ptr %group, i64 24
+  store atomic i64 0, ptr %finished monotonic, align 8
+  call void @ranvier_publish(ptr %group)
+  call void @ranvier_run(ptr %context, i64 0, i64 %threads)
+  %workers = sub i64 %threads, 1
+  call void @ranvier_await(ptr %finished, i64 %workers, ptr %syscall)
+  ret void
+}
+
+; Makes every worker return; the runtime joins the threads after it.
+define hidden void @ranvier_stop(ptr %group) #0 {
+  %stop.at = getelementptr inbounds i64, ptr %group, i64 3
+  store i64 1, ptr %stop.at, align 8
+  call void @ranvier_publish(ptr %group)
+  ret void
+}
+
+define hidden ptr @memcpy(ptr %to, ptr %from, i64 %size) #0 {
+entry:
+  %wide = and i64 %size, -32
+  br label %block
+block:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %block.body ]
+  %more = icmp ult i64 %i, %wide
+  br i1 %more, label %block.body, label %tail
+block.body:
+  %source = getelementptr inbounds i8, ptr %from, i64 %i
+  %v = load <32 x i8>, ptr %source, align 1
+  %target = getelementptr inbounds i8, ptr %to, i64 %i
+  store <32 x i8> %v, ptr %target, align 1
+  %i.next = add nuw i64 %i, 32
+  br label %block
+tail:
+  %j = phi i64 [ %wide, %block ], [ %j.next, %tail.body ]
+  %left = icmp ult i64 %j, %size
+  br i1 %left, label %tail.body, label %done
+tail.body:
+  %source.byte = getelementptr inbounds i8, ptr %from, i64 %j
+  %b = load volatile i8, ptr %source.byte
+  %target.byte = getelementptr inbounds i8, ptr %to, i64 %j
+  store volatile i8 %b, ptr %target.byte
+  %j.next = add nuw i64 %j, 1
+  br label %tail
+done:
+  ret ptr %to
+}
+
+; Forward when the target lies before the source or clear of it, else backward byte by byte.
+define hidden ptr @memmove(ptr %to, ptr %from, i64 %size) #0 {
+entry:
+  %to.int = ptrtoint ptr %to to i64
+  %from.int = ptrtoint ptr %from to i64
+  %distance = sub i64 %to.int, %from.int
+  %clear = icmp uge i64 %distance, %size
+  br i1 %clear, label %forward, label %backward
+forward:
+  %j = phi i64 [ 0, %entry ], [ %j.next, %forward.body ]
+  %left = icmp ult i64 %j, %size
+  br i1 %left, label %forward.body, label %done
+forward.body:
+  %source = getelementptr inbounds i8, ptr %from, i64 %j
+  %b = load volatile i8, ptr %source
+  %target = getelementptr inbounds i8, ptr %to, i64 %j
+  store volatile i8 %b, ptr %target
+  %j.next = add nuw i64 %j, 1
+  br label %forward
+backward:
+  %k = phi i64 [ %size, %entry ], [ %k.next, %backward.body ]
+  %some = icmp ne i64 %k, 0
+  br i1 %some, label %backward.body, label %done
+backward.body:
+  %k.next = sub i64 %k, 1
+  %source.back = getelementptr inbounds i8, ptr %from, i64 %k.next
+  %c = load volatile i8, ptr %source.back
+  %target.back = getelementptr inbounds i8, ptr %to, i64 %k.next
+  store volatile i8 %c, ptr %target.back
+  br label %backward
+done:
+  ret ptr %to
+}
+
+define hidden ptr @memset(ptr %to, i32 %value, i64 %size) #0 {
+entry:
+  %byte = trunc i32 %value to i8
+  %one = insertelement <32 x i8> poison, i8 %byte, i64 0
+  %all = shufflevector <32 x i8> %one, <32 x i8> poison, <32 x i32> zeroinitializer
+  %wide = and i64 %size, -32
+  br label %block
+block:
+  %i = phi i64 [ 0, %entry ], [ %i.next, %block.body ]
+  %more = icmp ult i64 %i, %wide
+  br i1 %more, label %block.body, label %tail
+block.body:
+  %target = getelementptr inbounds i8, ptr %to, i64 %i
+  store <32 x i8> %all, ptr %target, align 1
+  %i.next = add nuw i64 %i, 32
+  br label %block
+tail:
+  %j = phi i64 [ %wide, %block ], [ %j.next, %tail.body ]
+  %left = icmp ult i64 %j, %size
+  br i1 %left, label %tail.body, label %done
+tail.body:
+  %target.byte = getelementptr inbounds i8, ptr %to, i64 %j
+  store volatile i8 %byte, ptr %target.byte
+  %j.next = add nuw i64 %j, 1
+  br label %tail
+done:
+  ret ptr %to
+}
+
+attributes #0 = { noinline nounwind "no-builtins" }
+"""

@@ -1,0 +1,380 @@
+"""A loaded model: the call path, from arguments to native code and back."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from ranvier.artifact.expression import evaluate
+from ranvier.artifact.format import DTYPES, Manifest, Program, Symbol, TensorSpec
+from ranvier.artifact.reader import Artifact, Verify
+from ranvier.errors import InputError, RanvierError
+from ranvier.runtime import group as groups
+from ranvier.runtime.arrays import Array
+from ranvier.runtime.cores import Cores, select_cores
+from ranvier.runtime.cpu import choose_target, permit_tiles
+from ranvier.runtime.mapping import Code, address_of
+from ranvier.runtime.plan import Plan, Planner
+from ranvier.runtime.profile import Profile
+from ranvier.runtime.signature import Signature
+
+PLANS_KEPT = 64
+"""Shapes whose plans a model remembers; the least recently used is forgotten first."""
+
+_CONTEXT_WORDS = 32
+_STEP_WORDS = slice(3, 5)
+
+Shapes = tuple[tuple[int, ...], ...]
+
+
+def load(
+    path: str | os.PathLike[str],
+    cores: int | str | Iterable[int] | None = None,
+    verify: Verify = "fast",
+) -> Model:
+    """Load an artifact.
+
+    Args:
+        path: the `.rvr` file. It stays mapped: replace it by renaming another over it, never by
+            writing into it.
+        cores: which CPUs: a count, a list such as "0-3,5", CPU numbers, or None for all that this
+            process may use.
+        verify: "fast" (default) checks everything but compares weights by a 64-bit sum; "full"
+            compares all by SHA-256; "none" leaves the weights unchecked.
+
+    Raises:
+        ArtifactError: the file is not a valid artifact.
+        TargetError: this CPU lacks what every program of the artifact needs, or `cores` cannot be
+            had.
+    """
+    selected = select_cores(cores)
+    with Artifact(path, verify) as artifact:
+        index = choose_target(artifact.manifest.targets)
+        program = artifact.program(index)
+        permit_tiles(program.target)
+        code = Code(artifact.fileno(), *artifact.extent(program.code), program.symbols)
+        return Model(artifact, program, code, selected, verify)
+
+
+class _Record:
+    """What calls of one concrete input shape need: plan, context block and buffer table."""
+
+    __slots__ = ("arena", "context", "inputs", "outputs", "plan", "table", "temporaries", "words")
+
+    def __init__(
+        self, program: Program, plan: Plan, weights: Mapping[str, int], dtypes: Sequence[Any]
+    ) -> None:
+        buffers, dims = program.buffers, plan.dims
+        self.plan = plan
+        words, self.context = groups.aligned_words(_CONTEXT_WORDS + len(buffers) + len(dims))
+        table_at, dims_at = (
+            self.context + 8 * _CONTEXT_WORDS,
+            self.context + 8 * (_CONTEXT_WORDS + len(buffers)),
+        )
+        words[0], words[1] = table_at, dims_at
+        words[_STEP_WORDS] = 0, len(program.steps)
+        words[_CONTEXT_WORDS + len(buffers) :] = np.array(dims, np.int64).view(np.uint64)
+        self.words = words
+        self.table = (ctypes.c_uint64 * len(buffers)).from_address(table_at)
+        self.inputs = [(i, b.index) for i, b in enumerate(buffers) if b.kind == "input"]
+        self.outputs = [
+            (
+                shape,
+                dtype,
+                tuple(i for i, b in enumerate(buffers) if b.kind == "output" and b.index == number),
+            )
+            for number, (shape, dtype) in enumerate(zip(plan.output_shapes, dtypes, strict=True))
+        ]
+        self.temporaries = tuple(plan.offsets.items())
+        for number, buffer in enumerate(buffers):
+            if buffer.kind == "weight":
+                self.table[number] = weights[buffer.entry] + buffer.offset
+        self.arena = 0
+
+    def bind_arena(self, address: int) -> None:
+        """Point the temporaries into the arena at `address`."""
+        for number, offset in self.temporaries:
+            self.table[number] = address + offset
+        self.arena = address
+
+
+class Model:
+    """A model that is ready to run. Make one with `load`.
+
+    Calls are thread-safe; calls on one core group run one after the other. A model survives `fork`
+    (the child makes its own workers) and can be sent to a spawned process (which loads the file
+    again).
+
+    Attributes:
+        name, precision: as compiled.
+        inputs, outputs: names, dtypes and symbolic shapes, in order.
+        symbols: the symbolic dimensions with their ranges.
+        target: name of the target whose program runs.
+        cores: the CPUs it runs on.
+        manifest: what the artifact says of itself.
+    """
+
+    def __init__(
+        self, artifact: Artifact, program: Program, code: Code, cores: Cores, verify: Verify
+    ) -> None:
+        """Takes what `load` has checked; ArtifactError when no input determines a symbol."""
+        manifest = artifact.manifest
+        self.name, self.precision, self.target = (
+            manifest.name,
+            manifest.precision,
+            program.target.name,
+        )
+        self.manifest: Manifest = manifest
+        self.cores = cores
+        self._verify: Verify = verify
+        self._path = os.path.abspath(artifact.path)
+        self._program, self._code = program, code
+        self._signature = Signature(manifest)
+        self._planner: Planner | None = None
+        self._weights = {
+            b.entry: artifact.entry(b.entry) for b in program.buffers if b.kind == "weight"
+        }
+        self._weight_addresses = {
+            name: address_of(weight) for name, weight in self._weights.items()
+        }
+        self._input_types = [
+            (DTYPES[s.dtype], np.dtype(DTYPES[s.dtype]).alignment) for s in manifest.inputs
+        ]
+        self._output_types = [np.dtype(DTYPES[spec.dtype]) for spec in manifest.outputs]
+        self._records: OrderedDict[Shapes, _Record] = OrderedDict()
+        self._call = groups.native_call(code)
+        self._count = len(manifest.inputs)
+        self._flat = self._signature.flat
+        self._single = manifest.output_tree.kind == "leaf"
+        self._closed = False
+        self._group = groups.acquire(cores, code)
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs in order."""
+        return self._signature.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The outputs in order."""
+        return self._signature.outputs
+
+    @property
+    def symbols(self) -> tuple[Symbol, ...]:
+        """The symbolic dimensions; `minimum` and `maximum` are inclusive."""
+        return self.manifest.symbols
+
+    def __call__(self, *args: object, **kwargs: object) -> Any:
+        """Run the model on arguments as the original model takes them, and return what it returns.
+
+        Arrays are contiguous C order in the dtypes of `inputs`; anything with `__array__` or
+        `__dlpack__` is accepted, and copied where its layout, alignment or byte order differs.
+        Results are new NumPy arrays (bf16: uint16 bits).
+
+        Raises:
+            InputError: the arguments do not fit the signature.
+        """
+        if not (self._flat and not kwargs and len(args) == self._count):
+            args = tuple(self._signature.bind(args, kwargs))
+        outputs = self._execute(args)
+        return outputs[0] if self._single else self._signature.nest(outputs)
+
+    def run(self, inputs: Mapping[str, object]) -> dict[str, Array]:
+        """Run the model on arrays by input name and return its outputs by name.
+
+        Raises:
+            InputError: the inputs do not fit the signature.
+        """
+        outputs = self._execute(self._signature.bind_names(inputs))
+        return {spec.name: output for spec, output in zip(self.outputs, outputs, strict=True)}
+
+    def intermediates(self, inputs: Mapping[str, object]) -> dict[str, Array]:
+        """Run with all temporaries kept and return each step's result by value name.
+
+        Meant for comparing layer by layer: all intermediate values are in memory at once.
+
+        Raises:
+            InputError: the inputs do not fit the signature.
+        """
+        arrays, shapes = self._convert(self._signature.bind_names(inputs))
+        symbols = self._signature.solve(shapes)
+        record = self._record(self._plans().plan(symbols, self.cores.count, keep=True))
+        arena, address = groups.aligned_words(record.plan.arena_bytes // 8 + 1)
+        outputs = [np.empty(shape, dtype) for shape, dtype, _ in record.outputs]
+        group = self._group
+        with group.lock:
+            self._prepare()
+            record.bind_arena(address)
+            self._launch(record, [address_of(array) for array in arrays], outputs)
+        memory: dict[int, Array] = {
+            number: arena.view(np.uint8)[offset : offset + record.plan.sizes[number]]
+            for number, offset in record.temporaries
+        }
+        memory |= {number: _octets(arrays[index]) for number, index in record.inputs}
+        for output, (_, _, numbers) in zip(outputs, record.outputs, strict=True):
+            memory |= {number: _octets(output) for number in numbers}
+        for number, buffer in enumerate(self._program.buffers):
+            if buffer.kind == "weight":
+                memory[number] = self._weights[buffer.entry][buffer.offset :][
+                    : record.plan.sizes[number]
+                ]
+        results: dict[str, Array] = {}
+        for view in record.plan.views:
+            dtype = np.dtype(DTYPES[view.result.dtype])
+            strides = tuple(stride * dtype.itemsize for stride in view.strides)
+            source = np.ndarray(
+                view.shape, dtype, memory[view.result.buffer], view.offset_bytes, strides
+            )
+            results[view.result.value] = source.copy()
+        return results
+
+    def profile(self, inputs: Mapping[str, object]) -> Profile:
+        """Run the model once and return how long every step took.
+
+        Raises:
+            InputError: the inputs do not fit the signature.
+        """
+        values = self._signature.bind_names(inputs)
+        steps = self._program.steps
+        ticks = np.zeros((self.cores.count, len(steps) + 1), np.uint64)
+        start = time.perf_counter()
+        self._execute(values, ticks)
+        seconds = time.perf_counter() - start
+        scope = {**self._signature.solve(self._convert(values)[1]), "threads": self.cores.count}
+        return Profile(
+            steps=steps,
+            ticks=ticks,
+            seconds=seconds,
+            flops=tuple(evaluate(step.flops, scope) for step in steps),
+            bytes=tuple(evaluate(step.bytes, scope) for step in steps),
+        )
+
+    def arena_bytes(self, **symbols: int) -> int:
+        """Return the memory that temporaries take for the symbols' values, in bytes."""
+        return self._plans().plan(symbols, self.cores.count).arena_bytes
+
+    def close(self) -> None:
+        """Give back cores and weights, after a call that runs; later calls raise RanvierError."""
+        with self._group.lock:
+            already, self._closed = self._closed, True
+            self._records.clear()
+            self._weights = {}
+        if not already:
+            groups.release(self._group)
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # Nobody can be in a call, so this takes no lock but the pool's: a collection may run while
+        # this thread holds one.
+        if not getattr(self, "_closed", True):
+            self._closed = True
+            groups.release(self._group)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        cores = self.cores.cpus if self.cores.pinned else self.cores.count
+        return load, (self._path, cores, self._verify)
+
+    def __repr__(self) -> str:
+        where = f"{self.target}, {self.cores.count} cores"
+        return f"<ranvier.Model {self.name!r}: {self.precision}, {where}>"
+
+    def _execute(self, values: Sequence[object], ticks: Array | None = None) -> list[Array]:
+        """Run one call; its parts are in this order for speed, a warm call takes microseconds."""
+        pointers: list[int] = []
+        shapes: list[tuple[int, ...]] = []
+        alive: list[object] = []
+        for (typestr, alignment), value in zip(self._input_types, values, strict=True):
+            if type(value) is np.ndarray:
+                view = value.__array_interface__
+                pointer = view["data"][0]
+                if (
+                    view["typestr"] == typestr
+                    and view["strides"] is None
+                    and not pointer % alignment
+                ):
+                    pointers.append(pointer)
+                    shapes.append(view["shape"])
+                    continue
+            array = self._signature.convert(len(pointers), value)
+            alive.append(array)
+            pointers.append(address_of(array))
+            shapes.append(array.shape)
+        key = tuple(shapes)
+        group = self._group
+        with group.lock:
+            self._prepare()
+            record = self._records.get(key)
+            if record is None:
+                record = self._remember(key)
+            else:
+                self._records.move_to_end(key)
+            address = group.reserve(record.plan.arena_bytes)
+            if record.arena != address:
+                record.bind_arena(address)
+            outputs = [np.empty(shape, dtype) for shape, dtype, _ in record.outputs]
+            if ticks is not None:
+                record.words[2] = address_of(ticks)
+            try:
+                self._launch(record, pointers, outputs)
+            finally:
+                if ticks is not None:
+                    record.words[2] = 0
+        return outputs
+
+    def _prepare(self) -> None:
+        """Check that the model is open and its group has its workers; the group's lock is held."""
+        if self._closed:
+            raise RanvierError(f"the model {self.name!r} is closed; load it again")
+        self._group.start()
+
+    def _launch(self, record: _Record, pointers: Sequence[int], outputs: Sequence[Array]) -> None:
+        table = record.table
+        for number, index in record.inputs:
+            table[number] = pointers[index]
+        for output, (_, _, numbers) in zip(outputs, record.outputs, strict=True):
+            pointer = output.__array_interface__["data"][0]
+            for number in numbers:
+                table[number] = pointer
+        self._call(self._group.address, record.context)
+
+    def _convert(self, values: Sequence[object]) -> tuple[list[Array], Shapes]:
+        if len(values) != self._count:
+            raise InputError(f"{len(values)} inputs given, the model has {self._count}")
+        arrays = [self._signature.convert(index, value) for index, value in enumerate(values)]
+        return arrays, tuple(array.shape for array in arrays)
+
+    def _plans(self) -> Planner:
+        if self._planner is None:
+            self._planner = Planner(self._program, self.manifest)
+        return self._planner
+
+    def _record(self, plan: Plan) -> _Record:
+        return _Record(self._program, plan, self._weight_addresses, self._output_types)
+
+    def _remember(self, key: Shapes) -> _Record:
+        symbols = self._signature.solve(key)
+        record = self._records[key] = self._record(self._plans().plan(symbols, self.cores.count))
+        if len(self._records) > PLANS_KEPT:
+            self._records.popitem(last=False)
+        return record
+
+
+def _octets(array: Array) -> Array:
+    return array.reshape(-1).view(np.uint8)

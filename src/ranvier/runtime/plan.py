@@ -1,0 +1,271 @@
+"""The plan of one concrete input shape: every size, and a place for every temporary buffer.
+
+The placement is greedy by size (Pisarchyk and Lee, "Efficient memory management for deep neural net
+inference", arXiv 2001.03288): the largest buffer first, each at the lowest offset that is free
+during its whole life.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ranvier.artifact.expression import THREADS, ExpressionTable
+from ranvier.artifact.format import DTYPES, Manifest, Program, Step, StepResult
+from ranvier.errors import ArtifactError
+
+ALIGNMENT = 64
+MAXIMUM_BYTES = 1 << 46
+_INT64 = 1 << 63
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Where a step's result lies: bytes into a buffer, shape and strides in elements."""
+
+    result: StepResult
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Sizes and places for concrete symbol values.
+
+    Attributes:
+        dims: the program's dims, as native code reads them.
+        sizes: bytes of every buffer.
+        offsets: bytes into the arena of every temporary buffer, by buffer number.
+        arena_bytes: size of the arena.
+        output_shapes: shape of every output.
+        views: where the results of the steps lie, for the steps that have one; empty unless
+            temporaries are kept.
+    """
+
+    dims: tuple[int, ...]
+    sizes: tuple[int, ...]
+    offsets: Mapping[int, int]
+    arena_bytes: int
+    output_shapes: tuple[tuple[int, ...], ...]
+    views: tuple[View, ...]
+
+
+class Planner:
+    """Makes the plans of one program."""
+
+    def __init__(self, program: Program, manifest: Manifest) -> None:
+        self._program, self._manifest = program, manifest
+        self._table = ExpressionTable()
+        self._dims = [self._table.add(dim) for dim in program.dims]
+        self._sizes = [self._table.add(buffer.size) for buffer in program.buffers]
+        self._inputs = [[self._table.add(dim) for dim in spec.shape] for spec in manifest.inputs]
+        self._outputs = [[self._table.add(dim) for dim in spec.shape] for spec in manifest.outputs]
+        self._lives = _lives(program)
+        self._shared = _in_place_pairs(program)
+
+    def plan(self, symbols: Mapping[str, int], threads: int, keep: bool = False) -> Plan:
+        """Return the plan for the symbols' values and a group of `threads`.
+
+        Args:
+            symbols: value of every declared symbol.
+            threads: size of the core group.
+            keep: give every temporary memory of its own, so that all results can be read after the
+                call.
+
+        Raises:
+            ArtifactError: a size of the artifact is negative, too large, or does not fit its
+                tensor.
+        """
+        scope = {**symbols, THREADS: threads}
+        values = self._table.evaluate(scope)
+        dims, sizes = [values[row] for row in self._dims], [values[row] for row in self._sizes]
+        for number, value in enumerate(dims):
+            if not -_INT64 <= value < _INT64:
+                raise ArtifactError(
+                    f"dim {number} of the program is {value}, which does not fit into 64 bits"
+                )
+        for number, size in enumerate(sizes):
+            if not 0 <= size < MAXIMUM_BYTES:
+                raise ArtifactError(
+                    f"buffer {number} of the program has {size} bytes for {_show(symbols)}"
+                )
+        inputs = [tuple(values[row] for row in rows) for rows in self._inputs]
+        outputs = tuple(tuple(values[row] for row in rows) for rows in self._outputs)
+        self._check_tensors(sizes, inputs, outputs, symbols)
+        offsets, arena_bytes = self._place(sizes, keep)
+        return Plan(
+            dims=tuple(dims),
+            sizes=tuple(sizes),
+            offsets=offsets,
+            arena_bytes=arena_bytes,
+            output_shapes=outputs,
+            views=self._views(sizes, scope) if keep else (),
+        )
+
+    def _place(self, sizes: Sequence[int], keep: bool) -> tuple[dict[int, int], int]:
+        temporary = [
+            i for i, buffer in enumerate(self._program.buffers) if buffer.kind == "temporary"
+        ]
+        if keep:
+            return place_apart({i: sizes[i] for i in temporary})
+        lives = {i: self._lives.get(i, (0, 0)) for i in temporary}
+        # A chain of in-place steps is one piece of memory that lives from its first buffer's start
+        # to its last's end.
+        owner = {i: i for i in temporary}
+        for written, read in self._shared:
+            if sizes[written] == sizes[read]:
+                owner[written] = owner[read]
+                start, end = lives[owner[read]]
+                lives[owner[read]] = min(start, lives[written][0]), max(end, lives[written][1])
+        owned = {i: sizes[i] for i in temporary if owner[i] == i}
+        places, arena_bytes = place_greedily(owned, lives)
+        return {i: places[owner[i]] for i in temporary}, arena_bytes
+
+    def _check_tensors(
+        self,
+        sizes: Sequence[int],
+        inputs: Sequence[tuple[int, ...]],
+        outputs: Sequence[tuple[int, ...]],
+        symbols: Mapping[str, int],
+    ) -> None:
+        """No buffer may be larger than its array: native code trusts the sizes."""
+        for number, buffer in enumerate(self._program.buffers):
+            if buffer.kind not in ("input", "output"):
+                continue
+            is_input = buffer.kind == "input"
+            shape = (inputs if is_input else outputs)[buffer.index]
+            spec = (self._manifest.inputs if is_input else self._manifest.outputs)[buffer.index]
+            if any(dim < 0 for dim in shape) or sizes[number] > bytes_of(shape, spec.dtype):
+                raise ArtifactError(
+                    f"{buffer.kind} {spec.name!r} has shape {shape} for {_show(symbols)}, "
+                    f"but the program uses {sizes[number]} bytes of it"
+                )
+
+    def _views(self, sizes: Sequence[int], scope: Mapping[str, int]) -> tuple[View, ...]:
+        results = [step.result for step in self._program.steps if step.result is not None]
+        table = ExpressionTable()
+        rows = [
+            ([table.add(d) for d in (*r.shape, *r.strides)], table.add(r.offset)) for r in results
+        ]
+        values = table.evaluate(scope)
+        views = []
+        for result, (dims, offset) in zip(results, rows, strict=True):
+            numbers, rank = [values[row] for row in dims], len(result.shape)
+            view = View(result, tuple(numbers[:rank]), tuple(numbers[rank:]), values[offset])
+            _check_view(view, sizes[result.buffer])
+            views.append(view)
+        return tuple(views)
+
+
+def bytes_of(shape: Sequence[int], dtype: str) -> int:
+    """Return the size in bytes of a contiguous tensor of that shape and dtype name."""
+    size = int(DTYPES[dtype][2:])
+    for dim in shape:
+        size *= dim
+    return size
+
+
+def place_greedily(
+    sizes: Mapping[int, int], lives: Mapping[int, tuple[int, int]]
+) -> tuple[dict[int, int], int]:
+    """Return offsets and the total size; buffers whose lives overlap share no memory.
+
+    Args:
+        sizes: bytes by buffer number.
+        lives: first and last moment of use, inclusive, by buffer number.
+    """
+    placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last
+    offsets: dict[int, int] = {}
+    total = 0
+    for number in sorted(sizes, key=lambda i: (-sizes[i], i)):
+        size = -(-sizes[number] // ALIGNMENT) * ALIGNMENT
+        first, last = lives[number]
+        offset = 0
+        if size:
+            for start, end, begin, finish in placed:  # by offset
+                if begin > last or finish < first:
+                    continue
+                if start - offset >= size:
+                    break
+                offset = max(offset, end)
+            insort(placed, (offset, offset + size, first, last))
+        offsets[number] = offset
+        total = max(total, offset + size)
+    return offsets, total
+
+
+def place_apart(sizes: Mapping[int, int]) -> tuple[dict[int, int], int]:
+    """Return an offset for every buffer, none sharing memory, and the total size."""
+    offsets, total = {}, 0
+    for number, size in sizes.items():
+        offsets[number] = total
+        total += -(-size // ALIGNMENT) * ALIGNMENT
+    return offsets, total
+
+
+def _stages(steps: Sequence[Step]) -> list[int]:
+    """Return the stage of every step; steps without a barrier between them share one."""
+    stages, stage = [], 0
+    for number, step in enumerate(steps):
+        if step.barrier and number:
+            stage += 1
+        stages.append(stage)
+    return stages
+
+
+def _lives(program: Program) -> dict[int, tuple[int, int]]:
+    """Return the first and last stage in which each buffer is used."""
+    lives: dict[int, tuple[int, int]] = {}
+    for step, stage in zip(program.steps, _stages(program.steps), strict=True):
+        for number in (*step.reads, *step.writes):
+            first, _ = lives.get(number, (stage, stage))
+            lives[number] = (first, stage)
+    return lives
+
+
+def _in_place_pairs(program: Program) -> list[tuple[int, int]]:
+    """Return the (written, read) pairs that may share memory, in step order.
+
+    The step must be the read buffer's last user and alone in its stage with it, and the written
+    buffer's first; both must be temporaries.
+    """
+    users: dict[int, list[int]] = {}
+    for number, step in enumerate(program.steps):
+        for buffer in {*step.reads, *step.writes}:
+            users.setdefault(buffer, []).append(number)
+    stages = _stages(program.steps)
+    pairs: list[tuple[int, int]] = []
+    taken: set[tuple[int, int]] = set()
+    for number, step in enumerate(program.steps):
+        for written, read in step.in_place:
+            kinds = {program.buffers[written].kind, program.buffers[read].kind}
+            last = users[read][-1] == number and (
+                len(users[read]) < 2 or stages[users[read][-2]] < stages[number]
+            )
+            first = users[written][0] == number and written != read
+            if kinds == {"temporary"} and first and last and not taken & {(0, written), (1, read)}:
+                pairs.append((written, read))
+                taken |= {(0, written), (1, read)}
+    return pairs
+
+
+def _check_view(view: View, size: int) -> None:
+    itemsize = int(DTYPES[view.result.dtype][2:])
+    if 0 in view.shape:
+        return
+    reach = [(dim - 1) * stride for dim, stride in zip(view.shape, view.strides, strict=True)]
+    low = view.offset_bytes + itemsize * sum(r for r in reach if r < 0)
+    high = view.offset_bytes + itemsize * (1 + sum(r for r in reach if r > 0))
+    if min(view.shape, default=1) < 0 or low < 0 or high > size:
+        raise ArtifactError(
+            f"the result {view.result.value!r} reaches bytes {low} to {high} "
+            f"of a buffer that has {size}"
+        )
+
+
+def _show(symbols: Mapping[str, int]) -> str:
+    return (
+        ", ".join(f"{name}={value}" for name, value in symbols.items()) or "the model's fixed sizes"
+    )

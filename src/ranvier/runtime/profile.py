@@ -1,0 +1,37 @@
+"""Where the time of one call went, step by step and thread by thread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranvier.artifact.format import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The clock of every thread at every step of one call.
+
+    Attributes:
+        steps: the program's steps.
+        ticks: uint64 of shape (threads, steps + 1): when a thread began each step, and when it
+            ended the last.
+        seconds: wall time of the call.
+        flops, bytes: estimated work of every step at the call's shapes.
+    """
+
+    steps: tuple[Step, ...]
+    ticks: NDArray[np.uint64]
+    seconds: float
+    flops: tuple[int, ...]
+    bytes: tuple[int, ...]
+
+    @property
+    def step_seconds(self) -> NDArray[np.float64]:
+        """Seconds of every step on thread 0, waits for other threads included; shape (steps,)."""
+        spent = np.diff(self.ticks[0].astype(np.int64)).astype(np.float64)
+        total = float(spent.sum())
+        scaled: NDArray[np.float64] = spent * (self.seconds / total if total > 0 else 0.0)
+        return scaled
