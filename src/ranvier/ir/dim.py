@@ -433,7 +433,11 @@ def _visit(dim: Dim, action: Callable[[Atom], object]) -> None:
 
 
 def _wrapped(dim: Dim) -> str:
-    return f"({dim})" if isinstance(dim, Polynomial) and (len(dim.terms) > 1 or len(dim.terms[0][0]) > 1) else str(dim)
+    if isinstance(dim, int):
+        return str(dim)
+    (term, factor), *others = dim.terms
+    plain = not others and len(term) == 1 and factor == 1
+    return str(dim) if plain else f"({dim})"
 
 
 def _format_term(term: Term, factor: int) -> str:
