@@ -22,12 +22,14 @@ from ranvier.lowering.kernels.panels import PanelLayout
 
 _UNROLLED_STEPS = 8  # a depth of so few steps is emitted without a loop
 _LATENCY = 8  # multiply-adds that must be in flight
-_TILE_ROWS = {32: {4: 6, 3: 8, 2: 12, 1: 12}, 16: {2: 6, 1: 8}}  # registers -> vectors -> rows
+_TILE_ROWS = {32: {4: 6, 3: 8, 2: 8, 1: 8}, 16: {2: 6, 1: 8}}  # registers -> vectors -> rows
+_WIDENED_ROWS = {32: {4: 5, 3: 7, 2: 8, 1: 8}, 16: {2: 4, 1: 6}}  # both halves of B take registers
 
 
 def tile_rows(layout: PanelLayout, target: Target) -> int:
     """Rows of the largest register tile for panels of this layout."""
-    return _TILE_ROWS[target.registers][layout.vectors]
+    widened = layout.dtype is BF16 and not target.has_bf16_dot
+    return (_WIDENED_ROWS if widened else _TILE_ROWS)[target.registers][layout.vectors]
 
 
 @dataclass(frozen=True)
@@ -135,16 +137,14 @@ def _step(
     row_step = tile.layout.unit * tile.layout.dtype.size
     at = _scaled(f, k, row_step)
     block = f.element_pointer(b, "i8", _scaled(f, k, tile.step_bytes))
-    columns = [_load_columns(f, tile, block, v) for v in range(tile.vectors)]
-    pairs = [_broadcast(f, tile, f.element_pointer(p, "i8", at), half) for p in a]
+    columns = [_parts(f, tile, _load_columns(f, tile, block, v)) for v in range(tile.vectors)]
     values, first = list(sums), chain * tile.rows * tile.vectors
-    for phase in range(_phases(tile)):
-        parts = [_part(f, tile, column, phase) for column in columns]
-        for r, pair in enumerate(pairs):
-            row = _part(f, tile, pair, phase)
-            for v, column in enumerate(parts):
+    for r, pointer in enumerate(a):
+        pair = _broadcast(f, tile, f.element_pointer(pointer, "i8", at), half)
+        for part, row in enumerate(_parts(f, tile, pair)):
+            for v, column in enumerate(columns):
                 index = first + r * tile.vectors + v
-                values[index] = _multiply_add(f, tile, values[index], column, row)
+                values[index] = _multiply_add(f, tile, values[index], column[part], row)
     return values
 
 
@@ -152,15 +152,6 @@ def _scaled(f: FunctionBuilder, k: Val, factor: int) -> Val:
     if not k.text.startswith("%"):
         return int_const(int(k.text) * factor)
     return f.binary("mul", k, int_const(factor))
-
-
-def _uses_dot(tile: Tile) -> bool:
-    return tile.layout.dtype is BF16 and tile.target.has_bf16_dot
-
-
-def _phases(tile: Tile) -> int:
-    """Multiply-adds per step and output: two where bf16 pairs have to be widened first."""
-    return 2 if tile.layout.dtype is BF16 and not tile.target.has_bf16_dot else 1
 
 
 def _register(tile: Tile, dtype: DType) -> str:
@@ -181,23 +172,21 @@ def _broadcast(f: FunctionBuilder, tile: Tile, pointer: Val, half: bool) -> Val:
     return f.splat(pair, tile.target.lanes)
 
 
-def _part(f: FunctionBuilder, tile: Tile, value: Val, phase: int) -> Val:
-    """What phase `phase` multiplies: the value itself, or the even or odd halves of bf16 pairs as f32."""
-    if tile.layout.dtype is not BF16:
-        return value
+def _parts(f: FunctionBuilder, tile: Tile, value: Val) -> list[Val]:
+    """What is multiplied: the value itself, or the even and odd halves of bf16 pairs, widened to f32."""
     lanes = tile.target.lanes
-    if _uses_dot(tile):
-        return f.cast("bitcast", value, vector(2 * lanes, BFLOAT))
-    if phase == 0:
-        widened = f.binary("shl", value, int_const(16, value.type))
-    else:
-        widened = f.binary("and", value, int_const(-65536, value.type))
-    return f.cast("bitcast", widened, vector(lanes, FLOAT))
+    if tile.layout.dtype is not BF16:
+        return [value]
+    if tile.target.has_bf16_dot:
+        return [f.cast("bitcast", value, vector(2 * lanes, BFLOAT))]
+    even = f.binary("shl", value, int_const(16, value.type))
+    odd = f.binary("and", value, int_const(-65536, value.type))
+    return [f.cast("bitcast", half, vector(lanes, FLOAT)) for half in (even, odd)]
 
 
 def _multiply_add(f: FunctionBuilder, tile: Tile, total: Val, column: Val, row: Val) -> Val:
-    bits = tile.target.lanes * 32
-    if _uses_dot(tile):
+    if tile.layout.dtype is BF16 and tile.target.has_bf16_dot:
+        bits = tile.target.lanes * 32
         return f.call(f"llvm.x86.avx512bf16.dpbf16ps.{bits}", total.type, total, column, row)
     return f.call(f"llvm.fma.v{tile.target.lanes}f32", total.type, column, row, total)
 

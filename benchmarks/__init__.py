@@ -1,0 +1,1 @@
+"""Speed of Ranvier beside other engines: `python -m benchmarks.peers --help`."""

@@ -1,0 +1,144 @@
+"""What happens to the sums of a register tile: the store expressions of a contraction.
+
+- A term that every store adds to the sums and that is the same for all rows (a bias) starts the sums instead.
+- What depends on the column alone is computed once per vector and used by all rows of the tile.
+- Rows come in the order in which the micro-kernel finishes their sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ranvier.codegen.builder import I1, I32, FunctionBuilder, Val, int_const, vector
+from ranvier.codegen.expression import ExpressionEmitter
+from ranvier.codegen.indices import IndexEmitter, Lanes
+from ranvier.codegen.microkernel import Tile, zero_sums
+from ranvier.ir import dim as dims
+from ranvier.ir.dtype import F32
+from ranvier.lowering.expression import (
+    Access, Accumulator, Apply, Expression, Index, Literal, Reduce, children, walk,
+)  # fmt: skip
+from ranvier.lowering.kernels.contraction import COLUMN, ROW, Contraction
+from ranvier.lowering.kernels.nest import Store
+
+
+class Epilogue:
+    """The epilogue of one register tile whose first row is `m`; `masked` tiles end at the columns' end."""
+
+    def __init__(
+        self, f: FunctionBuilder, contraction: Contraction, tile: Tile, masked: bool,
+        environment: dict[str, Val], m: Val,
+    ) -> None:  # fmt: skip
+        self._f, self._contraction, self._tile, self._masked = f, contraction, tile, masked
+        self._bias, self._stores = split_bias(contraction.stores)
+        self._environment = environment
+        self._rows = [f.binary("add", m, int_const(r)) for r in range(tile.rows)]
+        operands = [f.arg(f"b{i}") for i in range(contraction.operand_count)]
+        self._columns = [self._column(operands, v) for v in range(tile.vectors)]
+
+    def first_sums(self) -> list[Val]:
+        """The initial sums: the bias in the first chain of partial sums, or zero."""
+        tile, sums = self._tile, zero_sums(self._tile)
+        if self._bias is None:
+            return sums
+        bias = [column.emit_lanes(self._bias) for column in self._columns]
+        sums[: tile.rows * tile.vectors] = bias * tile.rows
+        return sums
+
+    def store(self, sums: list[Val]) -> None:
+        """Compute and write everything; `sums` is row-major."""
+        shared = [part for store in self._stores for part in _row_free(store.value)]
+        for column in self._columns:
+            for part in shared:
+                column.emit(part)
+        for r, row in enumerate(self._rows):
+            for v, column in enumerate(self._columns):
+                at = column.nested({ROW: row})
+                at = at.with_accumulator(sums[r * self._tile.vectors + v])
+                for store in self._stores:
+                    at.store(store)
+
+    def _column(self, operands: list[Val], v: int) -> ExpressionEmitter:
+        f, lanes = self._f, self._tile.target.lanes
+        known = {**self._environment, COLUMN: f.binary("add", f.arg("at.n"), int_const(v * lanes))}
+        places = Lanes(COLUMN, lanes, self._mask(known, v))
+        return ExpressionEmitter(f, self._tile.target, operands, known, places)
+
+    def _mask(self, environment: dict[str, Val], v: int) -> Val | None:
+        """The lanes of vector `v` that hold columns; None for all of them."""
+        f, lanes, columns = self._f, self._tile.target.lanes, self._contraction.columns
+        if not self._masked:
+            return None
+        if isinstance(columns, int):
+            live = columns % self._tile.layout.width - v * lanes
+            if live >= lanes:
+                return None
+            bits = ", ".join(f"i1 {int(k < live)}" for k in range(lanes))
+            return Val(f"<{bits}>", vector(lanes, I1))
+        limit = IndexEmitter(f, environment, None).scalar(columns)
+        rest = f.binary("sub", limit, environment[COLUMN])
+        numbers = f.splat(f.cast("trunc", rest, I32), lanes)
+        steps = Val(f"<{', '.join(f'i32 {k}' for k in range(lanes))}>", vector(lanes, I32))
+        return f.compare("icmp slt", steps, numbers)
+
+
+def split_bias(stores: tuple[Store, ...]) -> tuple[Expression | None, tuple[Store, ...]]:
+    """A row-free term that every store adds to the sum and nothing else uses the sum without, split off.
+
+    store(relu(sum + bias[n]) + x)  ->  bias[n], store(relu(sum) + x)
+    """
+    uses = [node for s in stores for node in walk(s.value) if isinstance(node, Accumulator)]
+    biased = [node for s in stores for node in _biased(s.value)]
+    if not biased or len(biased) != len(uses) or len(set(biased)) != 1:
+        return None, stores
+    return _bias_of(biased[0]), tuple(replace(s, value=_without_bias(s.value)) for s in stores)
+
+
+def _biased(node: Expression) -> Iterator[Expression]:
+    if _bias_of(node) is not None:
+        yield node
+    elif isinstance(node, Apply):
+        for operand in node.operands:
+            yield from _biased(operand)
+
+
+def _without_bias(node: Expression) -> Expression:
+    if _bias_of(node) is not None:
+        return Accumulator()
+    if isinstance(node, Apply):
+        return replace(node, operands=tuple(map(_without_bias, node.operands)))
+    return node
+
+
+def _bias_of(node: Expression) -> Expression | None:
+    """X of `sum + X`, where X is f32 and the same for all rows."""
+    if not (isinstance(node, Apply) and node.op == "add" and node.dtype is F32):
+        return None
+    if Accumulator() not in node.operands or node.attributes:
+        return None
+    other = [x for x in node.operands if x != Accumulator()]
+    if len(other) != 1 or other[0].dtype is not F32 or any(map(_varies_by_row, walk(other[0]))):
+        return None
+    return other[0]
+
+
+def _row_free(expression: Expression) -> Iterator[Expression]:
+    """The largest sub-expressions that are the same for all rows of a panel."""
+    if isinstance(expression, Literal):
+        return
+    if not any(_varies_by_row(node) for node in walk(expression)):
+        yield expression
+        return
+    for child in children(expression):
+        yield from _row_free(child)
+
+
+def _varies_by_row(node: Expression) -> bool:
+    if isinstance(node, Access):
+        bound = {name for name, _ in node.indirect}
+        found = [node.offset, *(d for g in node.guards for d in (g.index, g.limit))]
+        return any(dims.depends_on(dim, {ROW, *bound}) for dim in found)
+    if isinstance(node, Index):
+        return dims.depends_on(node.value, [ROW])
+    return isinstance(node, (Accumulator, Reduce))
