@@ -51,15 +51,15 @@ def main(seconds: float = 3.0) -> None:
         console.print(f"wrote {path.name}, {path.stat().st_size / 1e6:.1f} MB")
 
     console.rule("Deploy in a fresh process that cannot import torch, onnx or llvmlite")
-    served = serve_elsewhere(paths, seconds, threads)
+    served = serve_elsewhere(paths, seconds)
     expected = top_labels(run_pytorch(model, image)[0], labels)
     console.print(label_table(expected, served))
     console.print(speed_table(model, image, served, seconds, threads))
 
 
-def serve_elsewhere(paths: list[Path], seconds: float, threads: int) -> list[dict[str, Any]]:
+def serve_elsewhere(paths: list[Path], seconds: float) -> list[dict[str, Any]]:
     """Run `deploy.py` in a new interpreter; its results in the order of `paths`."""
-    command = [sys.executable, str(_HERE / "deploy.py"), str(seconds), str(threads)]
+    command = [sys.executable, str(_HERE / "deploy.py"), str(seconds)]
     command += [str(_BUILD / "labels.json"), *map(str, paths)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     artifacts = json.loads(output)["artifacts"]

@@ -1,6 +1,6 @@
 """The deploy side of the demo: NumPy alone; importing torch, onnx or llvmlite raises.
 
-usage: python deploy.py SECONDS THREADS LABELS_JSON ARTIFACT...   (prints one line of JSON)
+usage: python deploy.py SECONDS LABELS_JSON ARTIFACT...   (prints one line of JSON)
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Forbid(MetaPathFinder):
         return None
 
 
-def serve(path: Path, labels: list[str], seconds: float, cores: int) -> dict[str, Any]:
+def serve(path: Path, labels: list[str], seconds: float) -> dict[str, Any]:
     """Load one artifact, classify the photo, measure; all times in milliseconds."""
     from measure import measure
     from photo import cat_photo, preprocess, top_labels
@@ -40,7 +40,7 @@ def serve(path: Path, labels: list[str], seconds: float, cores: int) -> dict[str
 
     image = preprocess(cat_photo())
     start = time.perf_counter()
-    model = ranvier.load(path, cores=cores)
+    model = ranvier.load(path)
     load_ms = (time.perf_counter() - start) * 1000
     with model:
         logits = model(image)
@@ -54,11 +54,9 @@ def serve(path: Path, labels: list[str], seconds: float, cores: int) -> dict[str
 
 def main(arguments: Sequence[str]) -> None:
     """Serve every artifact and print the results as JSON, keyed by file name."""
-    seconds, cores, labels_path, *paths = arguments
+    seconds, labels_path, *paths = arguments
     labels = json.loads(Path(labels_path).read_text())
-    results = {
-        Path(path).name: serve(Path(path), labels, float(seconds), int(cores)) for path in paths
-    }
+    results = {Path(path).name: serve(Path(path), labels, float(seconds)) for path in paths}
     loaded = [name for name in FORBIDDEN if name in sys.modules]
     assert not loaded, f"{loaded} were imported"
     print(json.dumps({"artifacts": results, "modules": len(sys.modules)}))

@@ -24,7 +24,8 @@ def cat_photo() -> Path:
 
 def preprocess(path: Path) -> NDArray[np.float32]:
     """Crop the centre square, resize to 224, normalise: `[1, 3, 224, 224]` in f32."""
-    pixels = np.asarray(Image.open(path).convert("RGB"), dtype=np.float32) / 255
+    photo = Image.open(path).convert("RGB")
+    pixels: NDArray[np.float32] = np.asarray(photo, dtype=np.float32) / np.float32(255)
     side = min(pixels.shape[:2])
     top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
     square = pixels[top : top + side, left : left + side]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -11,6 +13,10 @@ from torch.nn import functional
 from tests.zoo.entry import Sizes
 from tests.zoo.random_weights import build_seeded, seeded
 from tests.zoo.torchvision_import import import_torchvision_models
+
+_PHOTOS = ("chelsea.png", "coffee.png", "astronaut.png")
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 
 class MnistCnn(nn.Module):
@@ -35,10 +41,30 @@ class MnistCnn(nn.Module):
 
 
 def image_batch(sizes: Sizes, channels: int = 3, side: int = 224) -> torch.Tensor:
-    """A seeded batch `[batch, channels, height, width]`, roughly normal like normalised photos."""
-    height, width = sizes.get("height", side), sizes.get("width", side)
+    """A seeded batch `[batch, channels, height, width]`: coloured patches and noise, deviation 1.
+
+    The patches make the images of a batch differ after pooling, as photos do.
+    """
+    batch, height, width = sizes["batch"], sizes.get("height", side), sizes.get("width", side)
     with seeded(1):
-        return torch.randn(sizes["batch"], channels, height, width)
+        patches = torch.randn(batch, channels, 4, 4)
+        noise = torch.randn(batch, channels, height, width)
+    return functional.interpolate(patches, (height, width)) * 0.8 + noise * 0.6
+
+
+def photo_batch(sizes: Sizes, side: int = 224) -> torch.Tensor:
+    """Centre squares of scikit-image's photos, normalised as ImageNet classifiers expect."""
+    import skimage
+    from PIL import Image, ImageOps
+
+    folder = Path(skimage.__file__).parent / "data"
+    photos = []
+    for index in range(sizes["batch"]):
+        photo = Image.open(folder / _PHOTOS[index % len(_PHOTOS)]).convert("RGB")
+        photos.append(ImageOps.fit(photo, (side, side), Image.Resampling.BILINEAR))
+    pixels = torch.from_numpy(np.stack([np.asarray(photo) for photo in photos]))
+    mean, deviation = torch.tensor(_IMAGENET_MEAN), torch.tensor(_IMAGENET_DEVIATION)
+    return ((pixels / 255 - mean) / deviation).permute(0, 3, 1, 2).contiguous()
 
 
 def build_mnist_cnn() -> nn.Module:

