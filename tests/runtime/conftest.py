@@ -173,7 +173,7 @@ def tiny_program(image: Image, repeat: int = 1, target: Target | None = None) ->
 def make_tiny(image: Image) -> Callable[..., Path]:
     def make(path: Path, repeat: int = 1, target: Target | None = None, **changes: object) -> Path:
         program = tiny_program(image, repeat, target)
-        entries = {
+        entries: dict[str, Payload] = {
             "code/baseline.img": image.data,
             "weights/0.bin": WEIGHTS,
             "graph.txt": b"graph\n",

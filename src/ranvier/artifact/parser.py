@@ -95,6 +95,9 @@ def parse_manifest(document: Mapping[str, object]) -> Manifest:
 
     inputs = _unique(_list(top["inputs"], "manifest.inputs", tensor), "manifest.inputs")
     outputs = _unique(_list(top["outputs"], "manifest.outputs", tensor), "manifest.outputs")
+    targets = _list(top["programs"], "manifest.programs", _target)
+    if not targets:
+        raise ArtifactError("manifest.programs: there is no program")
     return Manifest(
         name=_string(top["name"], "manifest.name"),
         precision=_choice(top["precision"], "manifest.precision", ("f32", "bf16")),
@@ -105,7 +108,7 @@ def parse_manifest(document: Mapping[str, object]) -> Manifest:
         output_tree=_whole_tree(top["output_tree"], "manifest.output_tree", len(outputs)),
         producer=_map(top["producer"], "manifest.producer", _string),
         entries=_entries(top["entries"]),
-        targets=_list(top["programs"], "manifest.programs", _target),
+        targets=targets,
     )
 
 
