@@ -24,7 +24,7 @@ from ranvier.artifact.format import (
     TensorSpec,
     Tree,
 )
-from ranvier.artifact.writer import write_artifact
+from ranvier.artifact.writer import Payload, write_artifact
 from ranvier.codegen.host import host_ir
 from ranvier.codegen.image import Image, build_image
 

@@ -6,7 +6,7 @@ import ctypes
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -32,6 +32,10 @@ _CONTEXT_WORDS = 32
 _STEP_WORDS = slice(3, 5)
 
 Shapes = tuple[tuple[int, ...], ...]
+
+# The quickest way to the address of a writable C-order array, a quarter of `__array_interface__`.
+_addressof = ctypes.addressof
+_first_byte: Callable[[Any], ctypes.Array[ctypes.c_char]] = (ctypes.c_char * 0).from_buffer
 
 
 def load(
@@ -144,9 +148,7 @@ class Model:
         self._weight_addresses = {
             name: address_of(weight) for name, weight in self._weights.items()
         }
-        self._input_types = [
-            (DTYPES[s.dtype], np.dtype(DTYPES[s.dtype]).alignment) for s in manifest.inputs
-        ]
+        self._input_types = [np.dtype(DTYPES[spec.dtype]) for spec in manifest.inputs]
         self._output_types = [np.dtype(DTYPES[spec.dtype]) for spec in manifest.outputs]
         self._records: OrderedDict[Shapes, _Record] = OrderedDict()
         self._call = groups.native_call(code)
@@ -300,18 +302,11 @@ class Model:
         pointers: list[int] = []
         shapes: list[tuple[int, ...]] = []
         alive: list[object] = []
-        for (typestr, alignment), value in zip(self._input_types, values, strict=True):
-            if type(value) is np.ndarray:
-                view = value.__array_interface__
-                pointer = view["data"][0]
-                if (
-                    view["typestr"] == typestr
-                    and view["strides"] is None
-                    and not pointer % alignment
-                ):
-                    pointers.append(pointer)
-                    shapes.append(view["shape"])
-                    continue
+        for dtype, value in zip(self._input_types, values, strict=True):
+            if type(value) is np.ndarray and value.dtype is dtype and value.flags.carray:
+                pointers.append(_addressof(_first_byte(value)))
+                shapes.append(value.shape)
+                continue
             array = self._signature.convert(len(pointers), value)
             alive.append(array)
             pointers.append(address_of(array))
@@ -349,7 +344,7 @@ class Model:
         for number, index in record.inputs:
             table[number] = pointers[index]
         for output, (_, _, numbers) in zip(outputs, record.outputs, strict=True):
-            pointer = output.__array_interface__["data"][0]
+            pointer = _addressof(_first_byte(output))
             for number in numbers:
                 table[number] = pointer
         self._call(self._group.address, record.context)
