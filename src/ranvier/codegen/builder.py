@@ -121,11 +121,11 @@ class FunctionBuilder:
 
     def name_value(self, hint: str = "v") -> str:
         self._count += 1
-        return f"%{hint}{self._count}"
+        return f"%{hint}.{self._count}"  # the dot keeps hints that end in digits apart
 
     def label(self, hint: str) -> str:
         self._count += 1
-        return f"{hint}{self._count}"
+        return f"{hint}.{self._count}"
 
     def begin(self, label: str) -> None:
         self._lines.append(f"{label}:")

@@ -11,8 +11,8 @@ from ranvier.lowering.kernels.panels import PanelLayout
 def pack(b: Array, layout: PanelLayout) -> Array:
     """Pack B for the contraction kernel.
 
-    `b` is [taps, depth, columns] or [batch, taps, depth, columns] in the layout's storage dtype (bf16 as uint16 bits);
-    the result is [batch, layout.size], contiguous, one row per batch (one row for a `b` without batch).
+    `b` is [taps, depth, columns] or [batch, taps, depth, columns] in the layout's storage dtype
+    (bf16 as uint16 bits); the result is [batch, layout.size], contiguous (batch 1 for a `b` without one).
     Raises ValueError when `b` does not have the layout's extents or dtype.
     """
     expected = (layout.taps, layout.depth, layout.columns)

@@ -5,14 +5,17 @@ For every batch b, row m and column n:
     sum[m, n] = sum over taps t, depth k:  A[row(b, m, t) + k] * B[b, t, k, n]
     store.operand[store.offset(b, m, n)] = store.value(sum, b, m, n)
 
-- A rows are contiguous in k (stride 1). `row` gives the element offset of a row for one tap as a polynomial in the
-  variables `b`, `m` and `t` (and scalar arguments); it may contain `//` and `%`, e.g. m -> (image, y, x) of a convolution.
-  When a guard fails the row reads zeros (padding).
-- B is packed by panels of columns (`kernels/panels.py`), 64-byte aligned. Batch stride is 0 when all batches share it, else
-  at least `layout.size`. With an odd bf16 depth the last pair of a row is read as one element: nothing behind a row is read.
-- Guards, or a `row` that is not linear in m, or that depends on a tap, need a static number of taps; guards need a static
-  depth too. Bake the kernel size, dilation and stride into `row`; leave image sizes to scalars.
-- Columns n in the last panel beyond `columns` are neither loaded from epilogue operands nor stored.
+- A rows are contiguous in k (stride 1). `row` gives the element offset of a row for one tap as a
+  polynomial in the variables `b`, `m` and `t` (and scalar arguments); it may contain `//` and
+  `%`, e.g. m -> (image, y, x) of a convolution. When a guard fails the row reads zeros (padding).
+- B is packed by panels of columns (`kernels/panels.py`), 64-byte aligned. Batch stride is 0 when
+  all batches share it, else at least `layout.size`. With an odd bf16 depth the last pair of a row
+  is read as one element: nothing behind a row is read.
+- Guards, or a `row` that is not linear in m or that depends on the tap, need a static number of
+  taps; guards need a static depth too. Bake kernel size, dilation and stride into `row`; leave
+  image sizes to scalars.
+- Columns n in the last panel beyond `columns` are neither loaded from epilogue operands nor
+  stored.
 - Work is split over threads by rows or by panels, whichever balances better for the shape at run time.
 """
 

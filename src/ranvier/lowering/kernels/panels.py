@@ -2,13 +2,15 @@
 
     packed[panel][tap][step][column in panel][element of the step]
 
-A panel holds `vectors` vector registers of columns. A step is what one multiply-add instruction consumes: two
-successive k of bf16 (`vdpbf16ps` adds the products of a pair), one k of f32. Columns and depth are padded with zeros;
-the last panel is stored at full width, but only the vectors that hold columns are read.
+A panel holds `vectors` vector registers of columns. A step is what one multiply-add instruction
+consumes: two successive k of bf16 (`vdpbf16ps` adds the products of a pair), one k of f32. Columns
+and depth are padded with zeros; the last panel is stored at full width, but only the vectors that
+hold columns are read.
 
-The layout is a function of (columns, depth, taps, dtype, lanes) alone, so the packer of constants, the kernel that
-packs a B computed at run time, and the contraction agree without passing anything around. Panel-major packing of B is
-that of Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (ACM TOMS 34, 2008).
+The layout is a function of (columns, depth, taps, dtype, lanes) alone, so the packer of constants,
+the kernel that packs a B computed at run time, and the contraction agree without passing anything
+around. Panel-major packing of B is that of Goto and van de Geijn, "Anatomy of High-Performance
+Matrix Multiplication" (ACM TOMS 34, 2008).
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ class PackedIndex:
 
 @dataclass(frozen=True)
 class PanelLayout:
-    """How B[taps, depth, columns] of `dtype` (F32 or BF16) is packed for vectors of `lanes` f32 lanes."""
+    """How B[taps, depth, columns] of F32 or BF16 is packed for vectors of `lanes` f32 lanes."""
 
     columns: Dim
     depth: Dim
@@ -53,7 +55,7 @@ class PanelLayout:
 
     @property
     def vectors(self) -> int:
-        """Vectors per panel: as few panels as possible, of equal width. Symbolic columns get the widest panel."""
+        """Vectors per panel: few panels of equal width; the widest for symbolic columns."""
         widest = MAXIMUM_VECTORS[self.lanes]
         if not isinstance(self.columns, int):
             return widest
@@ -67,10 +69,12 @@ class PanelLayout:
 
     @property
     def panels(self) -> Dim:
+        """Panels, the partial last one included."""
         return (self.columns + (self.width - 1)) // self.width
 
     @property
     def steps_per_tap(self) -> Dim:
+        """Steps that the depth of one tap takes, padding included."""
         return (self.depth + (self.unit - 1)) // self.unit
 
     @property
@@ -94,7 +98,7 @@ class PanelLayout:
         return (row * self.width + column) * self.unit + element
 
     def source(self, panel: Dim, tap: Dim, step: Dim, column: Dim, element: Dim = 0) -> PackedIndex:
-        """The element of B that `offset` of the same arguments holds, with the guards of the zero padding."""
+        """The element of B at `offset` of the same arguments; zero where a guard fails."""
         n, k = panel * self.width + column, step * self.unit + element
         guards = tuple(
             Guard(index, limit)

@@ -1,0 +1,172 @@
+"""The compile side of the public interface: `trace` and `analyze`. Running needs `ranvier.load` alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ranvier.artifact.writer import write_artifact
+from ranvier.codegen.target import TARGETS, Target, target_named
+from ranvier.compile_report import CompileReport
+from ranvier.compiler import Compiled, Progress, compile_graph
+from ranvier.errors import CompileError, RanvierError, TargetError, UnsupportedOperatorError
+from ranvier.frontends.detect import detect
+from ranvier.ir.graph import Graph
+from ranvier.runtime.cpu import host_features, plain
+
+PRECISIONS = ("f32", "bf16")
+
+
+class CompiledModel:
+    """A compiled model: save it, or read its report and the text of its stages."""
+
+    def __init__(self, compiled: Compiled) -> None:
+        self._compiled = compiled
+
+    @property
+    def report(self) -> CompileReport:
+        """What became of the operators, and what compiling cost."""
+        return self._compiled.report
+
+    @property
+    def stages(self) -> Mapping[str, str]:
+        """The text of every stage: `graph`, `optimized`, `llvm.<target>`."""
+        return self._compiled.stages
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the artifact; the file appears whole or not at all."""
+        write_artifact(path, self._compiled.manifest, self._compiled.programs, self._compiled.entries)
+
+
+def trace(
+    model: Any,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
+    precision: str = "f32",
+    target: str | Sequence[str] = "native",
+    name: str | None = None,
+    progress: Progress | bool | None = None,
+) -> CompiledModel:
+    """Compile a model ahead of time.
+
+    Args:
+        model: an `nn.Module` with example inputs, a `torch.export.ExportedProgram`, or the path of a `.pt2` file.
+        args, kwargs, dynamic_shapes: as for `torch.export.export`; a single tensor may stand for `(tensor,)`.
+        precision: "f32", or "bf16" (contractions and stored activations in bf16, sums in f32).
+        target: "native", a target name, or several: one program each in the same artifact.
+        progress: called with (stage, fraction done); True draws a progress bar.
+
+    Raises:
+        UnsupportedOperatorError: lists every operator that has no native lowering, with its source lines.
+        CompileError: the model cannot be traced or the options do not fit.
+        TargetError: an unknown target.
+    """
+    if precision not in PRECISIONS:
+        raise CompileError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
+    targets = resolve_targets(target)
+    if progress is True:
+        from ranvier.progress import progress_bar
+
+        with progress_bar() as bar:
+            graph = _import(model, args, kwargs, dynamic_shapes, name, bar)
+            return CompiledModel(compile_graph(graph, targets, precision, bar))
+    listener = progress if callable(progress) else None
+    graph = _import(model, args, kwargs, dynamic_shapes, name, listener)
+    return CompiledModel(compile_graph(graph, targets, precision, listener))
+
+
+def _import(
+    model: Any, args: Any, kwargs: Any, dynamic_shapes: Any, name: str | None, progress: Progress | None
+) -> Graph:
+    if progress is not None:
+        progress("import", 0.0)
+    return import_model(model, args, kwargs, dynamic_shapes, name)
+
+
+def import_model(model: Any, args: Any, kwargs: Any, dynamic_shapes: Any, name: str | None) -> Graph:
+    """The graph of a model, by whichever front end reads it."""
+    detect(model)
+    from ranvier.frontends.torch import import_torch
+
+    return import_torch(model, args, kwargs, dynamic_shapes, name)
+
+
+def survey_model(model: Any, args: Any, kwargs: Any, dynamic_shapes: Any) -> Sequence[Any]:
+    """Operators of a model in its framework's terms, with their support."""
+    detect(model)
+    from ranvier.frontends.torch import survey
+
+    return survey(model, args, kwargs, dynamic_shapes)
+
+
+def resolve_targets(target: str | Sequence[str]) -> tuple[Target, ...]:
+    """Target names -> targets, "native" resolved; duplicates removed. Raises TargetError for an unknown name."""
+    names = [target] if isinstance(target, str) else list(target)
+    if not names:
+        raise TargetError(f"no target given; known targets: native, {', '.join(TARGETS)}")
+    found = [native_target() if name == "native" else target_named(name) for name in names]
+    return tuple(dict.fromkeys(found))
+
+
+def native_target() -> Target:
+    """The best target that this machine's CPU supports; TargetError when there is none."""
+    features = host_features()
+    fitting = [t for t in TARGETS.values() if {plain(f) for f in t.features} <= features]
+    if not fitting:
+        raise TargetError(f"this CPU supports none of the targets {', '.join(TARGETS)}; it lacks AVX2 and FMA")
+    return max(fitting, key=lambda t: len(t.features))
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What `analyze` found: (operator, uses, supported, source lines, reason) per operator, and the lowering's verdict."""
+
+    operators: tuple[Any, ...]
+    native_percent: float
+    problem: str = ""
+    report: CompileReport | None = None
+
+    def __str__(self) -> str:
+        lines = [f"{self.native_percent:.1f} % native"]
+        for use in self.operators:
+            mark = "native" if use.supported else "MISSING"
+            lines.append(f"  {mark:8} {use.uses:5}  {use.operator}")
+            if not use.supported:
+                lines += [f"            at {source}" for source in use.sources]
+                lines += [f"            {use.reason}"] if use.reason else []
+        if self.problem:
+            lines.append(self.problem)
+        return "\n".join(lines)
+
+
+def analyze(
+    model: Any,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
+    precision: str = "f32",
+    target: str = "native",
+) -> Analysis:
+    """Lower every operator of a model for real and report how much of it is native.
+
+    Arguments are those of `trace`. Only what torch.export itself refuses raises (CompileError).
+    """
+    uses = tuple(survey_model(model, args, kwargs, dynamic_shapes))
+    total = sum(use.uses for use in uses)
+    native = sum(use.uses for use in uses if use.supported)
+    percent = 100.0 * native / total if total else 100.0
+    if native < total:
+        return Analysis(uses, percent)
+    try:
+        graph = import_model(model, args, kwargs, dynamic_shapes, None)
+        compiled = compile_graph(graph, resolve_targets(target), precision)
+    except UnsupportedOperatorError as error:
+        return Analysis(uses, min(percent, 99.9), str(error))
+    except RanvierError as error:
+        return Analysis(uses, 0.0, str(error))
+    return Analysis(uses, percent, "", compiled.report)

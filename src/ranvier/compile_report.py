@@ -1,0 +1,86 @@
+"""The compile report: what became of the model's operators, what it costs, and how long the compiler took."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from ranvier.codegen.emit import EmittedProgram
+from ranvier.ir.graph import Graph
+from ranvier.lowering.program import Program
+
+
+@dataclass(frozen=True)
+class CompileReport:
+    """Counts of operators before and after fusion, distinct kernels, weight bytes and seconds per stage.
+
+    `native_percent` counts nodes of the imported graph (constants left out) that run as native code.
+    """
+
+    model: str
+    precision: str
+    operators_before: int
+    operators_optimized: int
+    kernel_calls: int
+    distinct_kernels: int
+    native_percent: float
+    operator_counts: Mapping[str, int]
+    kernel_counts: Mapping[str, int]
+    weight_bytes: int
+    seconds: Mapping[str, float]
+
+    @property
+    def total_seconds(self) -> float:
+        """Seconds from the imported graph to the contents of the artifact."""
+        return sum(self.seconds.values())
+
+    def to_json(self) -> str:
+        """The report as a JSON document."""
+        return json.dumps(asdict(self), indent=1)
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{op} {n}" for op, n in sorted(self.operator_counts.items(), key=_by_count))
+        kernels = ", ".join(f"{name} {n}" for name, n in sorted(self.kernel_counts.items(), key=_by_count))
+        stages = ", ".join(f"{name} {s:.2f}" for name, s in self.seconds.items() if s >= 0.005)
+        return "\n".join((
+            f"{self.model} ({self.precision})",
+            f"  operators        {self.operators_before} imported, {self.operators_optimized} after "
+            f"optimisation, {self.kernel_calls} kernel calls after fusion",
+            f"  native           {self.native_percent:.0f} %",
+            f"  per operator     {counts}",
+            f"  kernels          {kernels} ({self.distinct_kernels} distinct)",
+            f"  weights          {self.weight_bytes / 1e6:.1f} MB",
+            f"  seconds          {self.total_seconds:.2f} ({stages})",
+        ))  # fmt: skip
+
+
+def summarize(
+    imported: Graph,
+    optimized: Graph,
+    program: Program,
+    code: EmittedProgram,
+    precision: str,
+    seconds: Mapping[str, float],
+) -> CompileReport:
+    """Collect the report; lowering has refused the model already if anything is not native."""
+    before = [node.op for node in imported.nodes if node.op != "constant"]
+    after = [node.op for node in optimized.nodes if node.op != "constant"]
+    return CompileReport(
+        imported.name,
+        precision,
+        len(before),
+        len(after),
+        len(program.steps),
+        len(set(code.kernels)),
+        100.0,
+        dict(Counter(before)),
+        dict(Counter(type(step.kernel).__name__.lower() for step in program.steps)),
+        sum(b.data.nbytes for b in program.buffers if b.data is not None),
+        dict(seconds),
+    )
+
+
+def _by_count(item: tuple[str, int]) -> tuple[int, str]:
+    return -item[1], item[0]

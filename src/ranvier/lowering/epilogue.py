@@ -1,0 +1,66 @@
+"""Which element-wise operators a contraction computes before it stores: its epilogue.
+
+A chain starts at a contraction and follows single readers as long as they are element-wise and keep the shape. Later
+contractions choose first, so `add(conv_a, conv_b)` joins the one that runs last, when the other operand is in memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ranvier.ir.dtype import BF16, F32
+from ranvier.ir.graph import Graph, Node, Value
+from ranvier.lowering.layout import ELEMENTWISE
+
+if TYPE_CHECKING:
+    from ranvier.lowering.lower import Lowering
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """The values of a chain, the contraction's result first; the last one, `end`, is stored."""
+
+    nodes: tuple[Node, ...]
+    values: tuple[Value, ...]
+
+    @property
+    def end(self) -> Value:
+        return self.values[-1]
+
+
+def plan_epilogues(graph: Graph, lowering: Lowering) -> dict[Node, Epilogue]:
+    """The epilogue of every contraction that a contraction kernel computes."""
+    claimed: set[Node] = set()
+    outputs = set(graph.outputs)
+    position = {node: index for index, node in enumerate(graph.nodes)}
+    chosen: dict[Node, Epilogue] = {}
+    for node in reversed(graph.nodes):
+        if not is_contraction(node, lowering):
+            continue
+        nodes: list[Node] = []
+        values = [node.result]
+        while True:
+            current = values[-1]
+            readers = lowering.consumers.get(current, [])
+            if current in outputs or len(readers) != 1 or readers[0] in claimed:
+                break
+            reader = readers[0]
+            if reader.op not in ELEMENTWISE or reader.results[0].shape != current.shape:
+                break
+            nodes.append(reader)
+            values.append(reader.results[0])
+            claimed.add(reader)
+        chosen[node] = Epilogue(tuple(nodes), tuple(values))
+    return dict(sorted(chosen.items(), key=lambda item: position[item[0]]))
+
+
+def is_contraction(node: Node, lowering: Lowering) -> bool:
+    """Whether a contraction kernel (not a plain nest) computes this node."""
+    if node.op == "matmul":
+        a, b = node.operands
+        return a.dtype in (F32, BF16) and a.dtype is b.dtype
+    if node.op != "conv":
+        return False
+    x, weight = node.operands[:2]
+    return x.dtype in (F32, BF16) and lowering.constant(weight) is not None and x.dtype is weight.dtype

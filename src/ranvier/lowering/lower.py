@@ -1,0 +1,270 @@
+"""Graph -> Program: decides what lies in memory and which kernel computes it.
+
+Nodes are visited in order. A contraction takes the element-wise operators that follow it as its epilogue (`epilogue.py`);
+what several kernels read, what a contraction reads and what the model returns is written to memory; everything else is
+inlined into its consumers (`inline.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ranvier.codegen.target import Target
+from ranvier.errors import UnsupportedOperatorError
+from ranvier.ir import dim as dims
+from ranvier.ir.dtype import BF16, F32, Array, DType, decode
+from ranvier.ir.graph import Graph, Node, TensorType, Value
+from ranvier.lowering import concat, contract, convolve
+from ranvier.lowering.epilogue import Epilogue, plan_epilogues
+from ranvier.lowering.inline import HAS_REDUCTION, RULES, VIEWS, Inliner, row_major
+from ranvier.lowering.layout import ELEMENTWISE, channels_last, physical_order
+from ranvier.lowering.nests import add_nest
+from ranvier.lowering.program import Buffer, Program, Step, Tensor
+from ranvier.lowering.scope import KernelScope, linear_offset
+
+MAXIMUM_INLINED = 48  # operators in one expression before a value is written to memory
+
+
+def lower(graph: Graph, target: Target) -> Program:
+    """Lower a whole graph for `target`; raises UnsupportedOperatorError with all operators it has no lowering for."""
+    missing = unsupported(graph)
+    if missing:
+        raise UnsupportedOperatorError(_describe_missing(missing))
+    return Lowering(graph, target).run()
+
+
+def unsupported(graph: Graph) -> list[Node]:
+    """The nodes of `graph` for which there is no native lowering."""
+    return [n for n in graph.nodes if n.op not in RULES and n.op not in ("constant", "concat")]
+
+
+class Lowering:
+    """The state of lowering one graph: where values lie, and the program so far."""
+
+    def __init__(self, graph: Graph, target: Target) -> None:
+        self.graph = graph
+        self.target = target
+        self.program = Program()
+        self.tensors: dict[Value, Tensor] = {}
+        self.consumers = graph.consumers()
+        self.channels_last = set(channels_last(graph))
+        self._producers = graph.producers()
+        self.padded: dict[object, Value] = {}  # (image, padding) -> its padded copy
+        self.reserved: dict[Value, Tensor] = {}  # memory of concatenations that already hold parts
+        self._weights: dict[object, int] = {}
+        self._weight_arrays: list[object] = []  # keeps `id` keys of `_weights` alive
+        self._inlined: dict[Value, int] = {}
+        self._output_index = {}
+        for index, value in enumerate(graph.outputs):
+            self._output_index.setdefault(value, index)
+        self.epilogues: dict[Node, Epilogue] = plan_epilogues(graph, self)
+        self._ends = {epilogue.end: node for node, epilogue in self.epilogues.items()}
+        self.placements = concat.plan_placements(graph, self)
+
+    # The walk -----------------------------------------------------------------------------------------------
+    def run(self) -> Program:
+        """Lower every node, then the outputs that no kernel has written yet."""
+        for index, value in enumerate(self.graph.inputs):
+            self.tensors[value] = self._external("input", value, index)
+        for node in self.graph.nodes:
+            self._visit(node)
+        for index, value in enumerate(self.graph.outputs):
+            self._write_output(index, value)
+        return self.program
+
+    def _visit(self, node: Node) -> None:
+        value = node.results[0]
+        if node.op == "constant" or value in self.tensors:
+            return
+        root = self._ends.get(value)
+        if root is not None:
+            self._lower_contraction(root, self.epilogues[root])
+        elif node in self.epilogues:
+            return  # lowered where its epilogue ends
+        elif node.op == "concat":
+            concat.lower_concat(self, node)
+        elif self._is_needed_in_memory(node):
+            self.materialize(value)
+
+    def _lower_contraction(self, root: Node, epilogue: Epilogue) -> None:
+        if root.op == "conv":
+            convolve.lower_conv(self, root, epilogue)
+        else:
+            contract.lower_matmul(self, root, epilogue)
+
+    def _is_needed_in_memory(self, node: Node) -> bool:
+        value = node.results[0]
+        if any(value in epilogue.values for epilogue in self.epilogues.values()):
+            return False
+        readers = self.consumers.get(value, [])
+        if value in self.placements or value in self._output_index:
+            return bool(readers) or value in self._output_index
+        if not readers or node.op in VIEWS:
+            return False
+        self._inlined[value] = 1 + sum(self._inlined.get(operand, 0) for operand in node.operands)
+        if self._inlined[value] > MAXIMUM_INLINED:
+            self._inlined[value] = 0
+            return True
+        if len(readers) > 1:
+            return not self._is_small(value)
+        if node.op in HAS_REDUCTION:
+            reader = readers[0]
+            return reader.op not in ELEMENTWISE or reader.results[0].shape != value.shape
+        return False
+
+    def _is_small(self, value: Value) -> bool:
+        """A scalar or the like, cheap enough to compute where it is read."""
+        size = dims.product(value.shape)
+        return isinstance(size, int) and size <= 1 and self.producer(value).op not in HAS_REDUCTION
+
+    # Values -------------------------------------------------------------------------------------------------
+    def producer(self, value: Value) -> Node:
+        return self._producers[value]
+
+    def producer_or_none(self, value: Value) -> Node | None:
+        """The node that computes `value`; None for an input of the graph."""
+        return self._producers.get(value)
+
+    def add_node(self, node: Node) -> Value:
+        """Register a node that lowering itself introduces; returns its result."""
+        for result in node.results:
+            self._producers[result] = node
+        return node.results[0]
+
+    def constant(self, value: Value) -> Array | None:
+        """The storage array of a constant, or None."""
+        node = self._producers.get(value)
+        if node is None or node.op != "constant":
+            return None
+        return np.asarray(node.attributes["value"])
+
+    def is_splat(self, value: Value) -> bool:
+        """Whether a constant has one element."""
+        array = self.constant(value)
+        return array is not None and array.size == 1
+
+    def scalar_of(self, value: Value) -> float | int | bool:
+        """The number that a one-element constant holds."""
+        array = self.constant(value)
+        assert array is not None
+        return decode(array, value.dtype).reshape(-1)[0].item()  # type: ignore[no-any-return]
+
+    def may_inline(self, value: Value) -> bool:
+        """Whether `value` can be recomputed inside a kernel that reads it."""
+        node = self.producer(value)
+        if node.op in ("constant", "concat") or node in self.epilogues:
+            return False
+        return not any(value in epilogue.values for epilogue in self.epilogues.values())
+
+    def materialize(self, value: Value) -> Tensor:
+        """Write `value` to memory unless it is there already."""
+        found = self.tensors.get(value)
+        if found is not None:
+            return found
+        array = self.constant(value)
+        if array is not None:
+            self.tensors[value] = self.weight(array, value.dtype)
+            return self.tensors[value]
+        tensor = self.allocate(value)
+        self.write_nest(value, tensor)
+        self.tensors[value] = tensor
+        return tensor
+
+    def write_nest(self, value: Value, tensor: Tensor) -> None:
+        """Emit the nest that computes every element of `value` into `tensor`."""
+        scope = KernelScope()
+        inliner = Inliner(self, scope)
+        order = physical_order(value, value in self.channels_last)
+        loops = {axis: scope.loop(value.shape[axis]) for axis in order if value.shape[axis] != 1}
+        indices = tuple(loops[axis].variable if axis in loops else 0 for axis in range(value.rank))
+        if value in self.tensors:
+            expression = inliner.element(value, indices)
+            source, operators = "", ["copy"]
+        else:
+            node = self.producer(value)
+            expression = RULES[node.op](inliner, node, indices, ())
+            source, operators = node.source, [*inliner.operators, node.op]
+        offset = linear_offset(indices, tensor.strides)
+        add_nest(self, scope, tuple(loops.values()), tensor, offset, expression, (value, source, operators))
+
+    def allocate(self, value: Value) -> Tensor:
+        """Memory for `value`: its slot in a concatenation, an output of the model, or a temporary."""
+        placement = self.placements.get(value)
+        if placement is not None:
+            return placement.slot(self)
+        is_last = value in self.channels_last
+        order = physical_order(value, is_last)
+        index = self._output_index.get(value)
+        if index is not None and order == tuple(range(value.rank)):
+            return self._external("output", value, index)
+        return self.temporary(value.type, order)
+
+    def temporary(self, type: TensorType, order: tuple[int, ...] | None = None) -> Tensor:
+        """A temporary buffer with dims stored in `order` (outermost first)."""
+        order = order or tuple(range(type.rank))
+        packed = row_major(tuple(type.shape[axis] for axis in order))
+        strides = tuple(packed[order.index(axis)] for axis in range(type.rank))
+        size = dims.product(type.shape) * type.dtype.size
+        buffer = self.program.add_buffer(Buffer("temporary", size))
+        return Tensor(buffer, type.dtype, type.shape, strides)
+
+    def weight(self, array: Array, dtype: DType, key: object = None) -> Tensor:
+        """A constant in the artifact; the same `key` (or array) is stored once."""
+        identity = key if key is not None else (id(array), dtype)
+        if identity not in self._weights:
+            data = np.ascontiguousarray(array)
+            self._weight_arrays.append(array)
+            self._weights[identity] = self.program.add_buffer(Buffer("weight", data.nbytes, data=data))
+        return Tensor(self._weights[identity], dtype, array.shape, row_major(array.shape))
+
+    def weight_from(self, make: Callable[[], Array], dtype: DType, key: object) -> Tensor:
+        """Like `weight`, for an array that is computed only when `key` is new; a flat tensor."""
+        if key not in self._weights:
+            data = np.ascontiguousarray(make())
+            self._weights[key] = self.program.add_buffer(Buffer("weight", data.nbytes, data=data))
+        number = self._weights[key]
+        data_size = self.program.buffers[number].size_bytes // dtype.size
+        return Tensor(number, dtype, (data_size,), (1,))
+
+    def keep_alive(self, array: object) -> None:
+        """Hold on to an object whose identity is part of a key."""
+        self._weight_arrays.append(array)
+
+    def add_step(self, step: Step) -> None:
+        self.program.steps.append(step)
+
+    # Inputs and outputs -------------------------------------------------------------------------------------
+    def _external(self, kind: str, value: Value, index: int) -> Tensor:
+        size = dims.product(value.shape) * value.dtype.size
+        buffer = self.program.add_buffer(Buffer(kind, size, index))  # type: ignore[arg-type]
+        return Tensor(buffer, value.dtype, value.shape, row_major(value.shape))
+
+    def _write_output(self, index: int, value: Value) -> None:
+        tensor = self.tensors.get(value)
+        if tensor is not None:
+            buffer = self.program.buffers[tensor.buffer]
+            if buffer.kind == "output" and buffer.index == index:
+                return
+        if tensor is None:
+            self.materialize(value)
+            if self._output_index[value] == index and self.program.buffers[self.tensors[value].buffer].kind == "output":
+                return
+        self.write_nest(value, self._external("output", value, index))
+
+
+def contraction_dtype(dtype: DType) -> bool:
+    """Whether the contraction kernels take this element type."""
+    return dtype in (F32, BF16)
+
+
+def _describe_missing(nodes: list[Node]) -> str:
+    lines = [f"{len(nodes)} nodes use operators without a native lowering:"]
+    for op in sorted({node.op for node in nodes}):
+        places = [node.source or "unknown source" for node in nodes if node.op == op]
+        shown = ", ".join(dict.fromkeys(places))
+        lines.append(f"  {op}: {len(places)} ({shown})")
+    return "\n".join(lines)
+
+

@@ -1,0 +1,164 @@
+"""Expressions -> nest kernels: merge loops over contiguous memory, choose the vector loop, make the description canonical."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from ranvier.ir import dim as dims
+from ranvier.ir.dim import Dim
+from ranvier.ir.graph import Value
+from ranvier.lowering.canonical import Renaming
+from ranvier.lowering.expression import (
+    Access,
+    Apply,
+    Expression,
+    Index,
+    Loop,
+    Reduce,
+    map_dims,
+    walk,
+)
+from ranvier.lowering.kernels.nest import Nest, Store
+from ranvier.lowering.program import Step, Tensor
+from ranvier.lowering.scope import KernelScope
+
+if TYPE_CHECKING:
+    from ranvier.lowering.lower import Lowering
+
+Origin = tuple[Value, str, list[str]]  # the value computed, its source line, the operators inlined
+
+
+def add_nest(
+    lowering: Lowering,
+    scope: KernelScope,
+    loops: tuple[Loop, ...],
+    tensor: Tensor,
+    offset: Dim,
+    expression: Expression,
+    origin: Origin,
+) -> None:
+    """Append the step that stores `expression` at `offset` of `tensor` for every iteration of `loops`."""
+    value, source, operators = origin
+    destination = scope.operand(tensor, written=True)
+    loops, offset, expression = merge_loops(loops, offset, expression)
+    work = dims.product(loop.extent for loop in loops)
+    renaming = Renaming(frozenset(scope.bound))
+    described = Store(destination, renaming.dim(offset), tensor.dtype, renaming.expression(expression))
+    nest = Nest(
+        tuple(renaming.loop(loop) for loop in loops),
+        (described,),
+        len(scope.tensors),
+        renaming.names,
+        choose_vector(loops, offset, expression, lowering.target.lanes),
+    )
+    lowering.add_step(
+        Step(
+            nest, scope.arguments(), renaming.values, scope.reads(), scope.writes(), value.name, source,
+            tuple(operators), work * operation_count(expression), moved_bytes(scope),
+            in_place_pairs(lowering, scope, tensor, offset, expression), tensor,
+        )  # fmt: skip
+    )
+
+
+def merge_loops(
+    loops: tuple[Loop, ...], offset: Dim, expression: Expression
+) -> tuple[tuple[Loop, ...], Dim, Expression]:
+    """Merge adjacent loops wherever every dim sees the pair as one: `W * i + j` over i < H, j < W is k < H * W."""
+    position = len(loops) - 2
+    while position >= 0:
+        outer, inner = loops[position], loops[position + 1]
+        if all(_sees_one(d, outer, inner) for d in (offset, *all_dims(expression))):
+            merged = Loop(inner.name, outer.extent * inner.extent)
+            change = {outer.name: 0, inner.name: merged.variable}
+            offset = dims.substitute(offset, change)
+            expression = map_dims(expression, lambda d, change=change: dims.substitute(d, change))  # type: ignore[misc]
+            loops = (*loops[:position], merged, *loops[position + 2 :])
+        position -= 1
+    return loops, offset, expression
+
+
+def _sees_one(dim: Dim, outer: Loop, inner: Loop) -> bool:
+    both = (outer.name, inner.name)
+    if not dims.depends_on(dim, both):
+        return True
+    first, second = dims.linear_in(dim, outer.name), dims.linear_in(dim, inner.name)
+    if first is None or second is None or dims.depends_on(first[0], both) or dims.depends_on(second[0], both):
+        return False
+    return first[0] == second[0] * inner.extent
+
+
+def all_dims(expression: Expression) -> Iterable[Dim]:
+    """Every dim in the expression."""
+    for node in walk(expression):
+        if isinstance(node, Access):
+            yield node.offset
+            for guard in node.guards:
+                yield guard.index
+                yield guard.limit
+        elif isinstance(node, Index):
+            yield node.value
+        elif isinstance(node, Reduce):
+            yield from (loop.extent for loop in node.loops)
+
+
+def choose_vector(loops: Sequence[Loop], offset: Dim, expression: Expression, lanes: int) -> int | None:
+    """The loop to vectorise: the one with the most unit-stride traffic, unless it is too short to fill a vector."""
+    offsets = [offset, offset, *(x.offset for x in walk(expression) if isinstance(x, Access))]
+    best, best_score = None, float("-inf")
+    for index, loop in enumerate(loops):
+        score = sum(_unit_stride_score(d, loop) for d in offsets) / len(offsets)
+        if isinstance(loop.extent, int) and loop.extent < lanes:
+            score -= 2.0 * (1 - loop.extent / lanes)
+        if not dims.depends_on(offset, (loop.name,)):
+            continue
+        if score >= best_score:
+            best, best_score = index, score
+    return best
+
+
+def _unit_stride_score(dim: Dim, loop: Loop) -> float:
+    if not dims.depends_on(dim, (loop.name,)):
+        return 0.5
+    linear = dims.linear_in(dim, loop.name)
+    return 1.0 if linear is not None and linear[0] == 1 else -1.0
+
+
+def operation_count(expression: Expression) -> Dim:
+    """Arithmetic operators per element, reductions multiplied out."""
+    if isinstance(expression, Apply):
+        total: Dim = 1
+        for operand in expression.operands:
+            total = total + operation_count(operand)
+        return total
+    if isinstance(expression, Reduce):
+        # Extents that depend on outer loop variables (windows, prefixes) count once: this is an estimate.
+        extents = [loop.extent for loop in expression.loops if isinstance(loop.extent, int)]
+        return (operation_count(expression.body) + 1) * dims.product(extents)
+    return 0
+
+
+def moved_bytes(scope: KernelScope) -> Dim:
+    """Bytes of all operands, each counted once."""
+    total: Dim = 0
+    for tensor in scope.tensors:
+        total = total + dims.product(tensor.shape) * tensor.dtype.size
+    return total
+
+
+def in_place_pairs(
+    lowering: Lowering, scope: KernelScope, result: Tensor, offset: Dim, expression: Expression
+) -> tuple[tuple[int, int], ...]:
+    """(written, read) buffers that may share memory: each element is read just before it is overwritten."""
+    pairs = []
+    for number, tensor in enumerate(scope.tensors):
+        if tensor.buffer == result.buffer or tensor.offset != 0 or result.offset != 0:
+            continue
+        if lowering.program.buffers[tensor.buffer].kind != "temporary":
+            continue
+        reads = [x for x in walk(expression) if isinstance(x, Access) and x.operand == number]
+        same = all(x.offset == offset and x.storage.size == result.dtype.size for x in reads)
+        in_reduction = any(isinstance(x, Reduce) for x in walk(expression))
+        if reads and same and not in_reduction and tensor.shape == result.shape:
+            pairs.append((result.buffer, tensor.buffer))
+    return tuple(pairs)

@@ -1,0 +1,225 @@
+"""What all contractions share: the epilogue as a store, abstract extents, the step.
+
+A `Contraction` is general in everything that is passed as a scalar. Large integers in its address maps become scalars
+too, so layers that differ only in size share one kernel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ranvier.ir import dim as dims
+from ranvier.ir.dim import Atom, Compound, Dim, Polynomial, Symbol
+from ranvier.ir.graph import Node
+from ranvier.lowering.canonical import Renaming
+from ranvier.lowering.epilogue import Epilogue
+from ranvier.lowering.expression import Accumulator, Apply, Expression, Guard, Loop, map_dims
+from ranvier.lowering.inline import RULES, Inliner
+from ranvier.lowering.kernels.contraction import BATCH, COLUMN, ROW, TAP, Contraction
+from ranvier.lowering.kernels.nest import Store
+from ranvier.lowering.kernels.panels import MAXIMUM_VECTORS
+from ranvier.lowering.nests import in_place_pairs, moved_bytes, operation_count
+from ranvier.lowering.program import Step, Tensor
+from ranvier.lowering.scope import KernelScope, flatten, linear_offset
+
+if TYPE_CHECKING:
+    from ranvier.lowering.lower import Lowering
+
+VARIABLES = frozenset({BATCH, ROW, TAP, COLUMN})
+ABSTRACT_FROM = 16  # smaller integers (strides, kernel sizes) stay in the code
+
+
+@dataclass(frozen=True)
+class Extents:
+    """Loops of the result's logical dims, by role; `order` lists the loop of every logical dim."""
+
+    batch: tuple[Loop, ...]
+    rows: tuple[Loop, ...]
+    column: Dim  # logical index of the column dim in terms of BATCH and COLUMN
+    column_axis: int
+    shape: tuple[Dim, ...]
+
+
+@dataclass(frozen=True)
+class Operands:
+    """Operand A: its tensor's element offset for a row and tap (depth left out), with guards; operand B."""
+
+    a: Tensor
+    row: Dim
+    guards: tuple[Guard, ...]
+    b: Tensor
+    b_batch_stride: Dim
+
+
+@dataclass(frozen=True)
+class Product:
+    """The extents of the product itself."""
+
+    batches: Dim
+    rows: Dim
+    columns: Dim
+    taps: Dim
+    depth: Dim
+
+
+class AbstractRenaming(Renaming):
+    """Also turns integers from `ABSTRACT_FROM` on, where a variable's coefficient or divisor, into scalars."""
+
+    def dim(self, dim: Dim) -> Dim:
+        if isinstance(dim, int):
+            return dim
+        total: Dim = 0
+        for term, factor in dim.terms:
+            sized = abs(factor) >= ABSTRACT_FROM and bool(term)
+            sign = -1 if factor < 0 else 1
+            product: Dim = self.number(abs(factor)) * sign if sized else factor
+            for atom in term:
+                product = product * self._atom(atom)
+            total = total + product
+        return total
+
+    def number(self, value: Dim) -> Dim:
+        """`value` as a scalar argument."""
+        if not isinstance(value, int):
+            return self.dim(value)
+        atom: Atom = Symbol(f"={value}", value, value)
+        name = self.scalars.setdefault(atom, f"d{len(self.scalars)}")
+        return dims.symbol(name)
+
+    def _atom(self, atom: Atom) -> Dim:
+        if isinstance(atom, Compound) and dims.depends_on(_single(atom), self.bound):
+            right = atom.right
+            divisor = self.number(right) if isinstance(right, int) and right >= ABSTRACT_FROM else self.dim(right)
+            return _single(Compound(atom.op, self.dim(atom.left), divisor))
+        return super()._atom(atom)
+
+    @property
+    def values(self) -> tuple[Dim, ...]:
+        return tuple(
+            int(atom.name[1:]) if isinstance(atom, Symbol) and atom.name.startswith("=") else _single(atom)
+            for atom in self.scalars
+        )
+
+
+def add_contraction(
+    lowering: Lowering,
+    root: Node,
+    epilogue: Epilogue,
+    product: Product,
+    operands: Operands,
+    extents: Extents,
+    sum_: Expression,
+    scope: KernelScope,
+) -> None:
+    """Append the step for a product whose A and B addresses are known; the epilogue decides what is stored."""
+    tensor = lowering.allocate(epilogue.end)
+    inliner = Inliner(lowering, scope)
+    store, operators = epilogue_store(inliner, root, epilogue, tensor, extents, product, sum_)
+    names = scope.bound | VARIABLES
+    renaming = AbstractRenaming(frozenset(names))
+    full_panel = MAXIMUM_VECTORS[lowering.target.lanes] * lowering.target.lanes
+    is_full = isinstance(product.columns, int) and product.columns % full_panel == 0
+    kernel = Contraction(
+        batches=product.batches if product.batches == 1 else renaming.number(product.batches),
+        rows=renaming.number(product.rows),
+        columns=renaming.number(product.columns) if is_full else renaming.dim(product.columns),
+        taps=product.taps,
+        depth=product.depth if _needs_static_depth(operands, product) else renaming.number(product.depth),
+        a_operand=scope.operand(operands.a),
+        b_operand=scope.operand(operands.b),
+        a_dtype=operands.a.dtype,
+        row=renaming.dim(operands.row),
+        guards=renaming.guards(operands.guards),
+        b_batch_stride=renaming.dim(operands.b_batch_stride)
+        if not isinstance(operands.b_batch_stride, int) or operands.b_batch_stride == 0
+        else renaming.number(operands.b_batch_stride),
+        stores=(renaming.store(store),),
+        operand_count=len(scope.tensors),
+        scalars=renaming.names,
+    )
+    outputs = product.batches * product.rows * product.columns
+    lowering.add_step(
+        Step(
+            kernel, scope.arguments(), renaming.values, scope.reads(), scope.writes(),
+            epilogue.end.name, root.source, (root.op, *operators),
+            outputs * product.taps * product.depth * 2 + outputs * operation_count(store.value),
+            moved_bytes(scope),
+            _in_place(lowering, scope, tensor, store, operands), tensor,
+        )  # fmt: skip
+    )
+    lowering.tensors[epilogue.end] = tensor
+
+
+def epilogue_store(
+    inliner: Inliner,
+    root: Node,
+    epilogue: Epilogue,
+    tensor: Tensor,
+    extents: Extents,
+    product: Product,
+    sum_: Expression,
+) -> tuple[Store, list[str]]:
+    """The store of the chain's end in terms of BATCH, ROW and COLUMN."""
+    indices = logical_indices(extents)
+    inliner.pending[root.result] = sum_
+    expression = inline_chain(inliner, epilogue, indices, sum_)
+    offset = linear_offset(indices, tensor.strides)
+
+    def flat(dim: Dim) -> Dim:
+        return flatten_dim(dim, extents, product)
+
+    operators = [node.op for node in epilogue.nodes]
+    number = inliner.scope.operand(tensor, written=True)
+    return Store(number, flat(offset), tensor.dtype, map_dims(expression, flat)), operators
+
+
+def inline_chain(
+    inliner: Inliner, epilogue: Epilogue, indices: tuple[Dim, ...], sum_: Expression
+) -> Expression:
+    """The end of the chain as an expression over the accumulator."""
+    expression = sum_
+    for node, value in zip(epilogue.nodes, epilogue.values[1:], strict=True):
+        expression = RULES[node.op](inliner, node, indices, ())
+        inliner.pending[value] = expression
+    return expression
+
+
+def logical_indices(extents: Extents) -> tuple[Dim, ...]:
+    """The loop variable of every logical dim of the result."""
+    loops = iter((*extents.batch, *extents.rows))
+    return tuple(
+        extents.column if axis == extents.column_axis else next(loops).variable
+        for axis in range(len(extents.shape))
+    )
+
+
+def flatten_dim(dim: Dim, extents: Extents, product: Product) -> Dim:
+    """Replace batch and row loops by the flat BATCH and ROW variables."""
+    dim = flatten(dim, extents.batch, dims.symbol(BATCH, 0, product.batches - 1))
+    return flatten(dim, extents.rows, dims.symbol(ROW, 0, product.rows - 1))
+
+
+def column_variable(columns: Dim) -> Dim:
+    """The COLUMN variable with its range."""
+    return dims.symbol(COLUMN, 0, columns - 1)
+
+
+def accumulator_plus(bias: Expression | None) -> Expression:
+    """The raw sum, or the sum plus a bias."""
+    return Accumulator() if bias is None else Apply("add", (Accumulator(), bias), Accumulator().dtype)
+
+
+def _needs_static_depth(operands: Operands, product: Product) -> bool:
+    return bool(operands.guards) or product.taps != 1
+
+
+def _in_place(
+    lowering: Lowering, scope: KernelScope, tensor: Tensor, store: Store, operands: Operands
+) -> tuple[tuple[int, int], ...]:
+    pairs = in_place_pairs(lowering, scope, tensor, store.offset, store.value)
+    return tuple(pair for pair in pairs if pair[1] not in (operands.a.buffer, operands.b.buffer))
+
+
+def _single(atom: Atom) -> Polynomial:
+    return Polynomial((((atom,), 1),))

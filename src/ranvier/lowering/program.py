@@ -1,0 +1,78 @@
+"""What lowering produces: buffers and kernel calls, ready for code generation.
+
+program := dims, buffers, steps
+step    := kernel, arguments (buffer + byte offset), scalars (Dims), what it reads and writes
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ranvier.ir.dim import Dim
+from ranvier.ir.dtype import Array, DType
+from ranvier.lowering.kernels.contraction import Contraction
+from ranvier.lowering.kernels.depthwise import Depthwise
+from ranvier.lowering.kernels.nest import Nest
+
+Kernel = Nest | Contraction | Depthwise
+
+
+@dataclass(frozen=True, eq=False)
+class Buffer:
+    """A piece of memory. `index` numbers inputs and outputs; `data` holds a weight's bytes as an array."""
+
+    kind: Literal["input", "output", "weight", "temporary"]
+    size_bytes: Dim
+    index: int = 0
+    data: Array | None = None
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Where a value lies: element (i0, i1, ...) is at `offset + sum(i * stride)` elements in `buffer`."""
+
+    buffer: int
+    dtype: DType
+    shape: tuple[Dim, ...]
+    strides: tuple[Dim, ...]
+    offset: Dim = 0
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A pointer passed to a kernel: `buffer` plus `offset_bytes`."""
+
+    buffer: int
+    offset_bytes: Dim = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kernel call. `label` names the graph value that it computes; `result` says where that value lies."""
+
+    kernel: Kernel
+    arguments: tuple[Argument, ...]
+    scalars: tuple[Dim, ...]
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+    label: str
+    source: str
+    operators: tuple[str, ...]
+    flops: Dim
+    bytes: Dim
+    in_place: tuple[tuple[int, int], ...] = ()
+    result: Tensor | None = None
+
+
+@dataclass
+class Program:
+    """All steps of a model for one target, in order."""
+
+    buffers: list[Buffer] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+
+    def add_buffer(self, buffer: Buffer) -> int:
+        """Append a buffer and return its number."""
+        self.buffers.append(buffer)
+        return len(self.buffers) - 1
