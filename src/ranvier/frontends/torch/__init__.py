@@ -1,0 +1,100 @@
+"""Front end for PyTorch: `nn.Module`, `ExportedProgram` or a `.pt2` file becomes a Graph.
+
+The model is traced by torch.export; every ATen operator of the trace is expressed in the operators
+of the IR by a small function of `registry.TABLE`. Whatever cannot be expressed is collected over
+the whole model and reported at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from ranvier.errors import UnsupportedOperatorError
+from ranvier.frontends.torch.export import exported
+from ranvier.frontends.torch.translations import TABLE
+from ranvier.frontends.torch.translator import Finding, Translator
+from ranvier.ir.graph import Graph
+
+__all__ = ["OperatorUse", "import_torch", "supported_operators", "survey"]
+
+
+class OperatorUse(NamedTuple):
+    """One ATen operator of a model: how often, whether all uses are supported, and where.
+
+    `reason` says why the uses at `sources` are not supported; it is empty when they are.
+    """
+
+    operator: str
+    uses: int
+    supported: bool
+    sources: tuple[str, ...]
+    reason: str = ""
+
+
+def import_torch(
+    model: Any,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    dynamic_shapes: Any = None,
+    name: str | None = None,
+) -> Graph:
+    """The graph of an `nn.Module` with example inputs, an `ExportedProgram` or a `.pt2` path.
+
+    `args`, `kwargs` and `dynamic_shapes` are those of `torch.export.export`. Raises
+    UnsupportedOperatorError, which lists every operator without a translation with its count and
+    source lines, and CompileError when PyTorch cannot trace the model or forward writes a buffer.
+    """
+    program = exported(model, args, kwargs, dynamic_shapes)
+    translator = Translator(program, name or _name(model))
+    graph = translator.run()
+    missing = [use for use in _uses(translator.findings) if not use.supported]
+    if missing:
+        raise UnsupportedOperatorError(_message(missing))
+    return graph
+
+
+def survey(
+    model: Any,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    dynamic_shapes: Any = None,
+) -> list[OperatorUse]:
+    """The operators that a model uses, most frequent first; takes what `import_torch` takes."""
+    translator = Translator(exported(model, args, kwargs, dynamic_shapes), "survey")
+    translator.run()
+    return _uses(translator.findings)
+
+
+def supported_operators() -> list[str]:
+    """The ATen overloads that have a translation, sorted: `aten.add.Tensor`, ..."""
+    return sorted(TABLE)
+
+
+def _name(model: Any) -> str:
+    if isinstance(model, torch.nn.Module):
+        return type(model).__name__
+    return "model" if isinstance(model, torch.export.ExportedProgram) else Path(model).stem
+
+
+def _uses(findings: Iterable[Finding]) -> list[OperatorUse]:
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for finding in findings:
+        grouped.setdefault((finding.operator, finding.reason), []).append(finding.source)
+    uses = [
+        OperatorUse(operator, len(sources), not reason, tuple(dict.fromkeys(sources)), reason)
+        for (operator, reason), sources in grouped.items()
+    ]
+    return sorted(uses, key=lambda use: (use.supported, -use.uses, use.operator))
+
+
+def _message(missing: Sequence[OperatorUse]) -> str:
+    total = sum(use.uses for use in missing)
+    lines = [f"{total} operator use{'s' if total > 1 else ''} cannot be compiled:"]
+    for use in missing:
+        places = ", ".join(source or "unknown line" for source in use.sources)
+        lines.append(f"  {use.operator} x {use.uses}: {use.reason} (at {places})")
+    return "\n".join(lines)

@@ -1,0 +1,76 @@
+"""Arguments of an FX node, bound to the parameters of a translation by the operator's schema."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import torch
+
+from ranvier.frontends.torch.call import Refusal
+from ranvier.frontends.torch.dtypes import from_torch
+from ranvier.frontends.torch.registry import Translate
+
+_RENAMED = {"self": "x", "input": "x", "min": "low", "max": "high"}
+_NO_EFFECT = frozenset(
+    {
+        "device", "pin_memory", "memory_format", "non_blocking", "copy", "generator", "momentum",
+        "cudnn_enabled", "cudnn_enable", "benchmark", "deterministic", "allow_tf32",
+    }
+)  # fmt: skip
+"""Arguments that change no element of a result in inference on a CPU."""
+
+
+def bind(
+    node: torch.fx.Node, translate: Translate, resolve: Callable[[Any], Any]
+) -> dict[str, Any]:
+    """Arguments by parameter name; `resolve` turns an FX argument into what the IR has for it.
+
+    Raises Refusal for an argument that the translation does not take and that differs from the
+    schema's default.
+    """
+    taken = _parameters(translate)
+    bound: dict[str, Any] = {}
+    for name, default, value in _by_name(node):
+        parameter = _RENAMED.get(name, name)
+        if parameter in taken:
+            bound[parameter] = resolve(value)
+        elif name == "layout":
+            _require_strided(value)
+        elif name not in _NO_EFFECT and value is not None and value != default:
+            raise Refusal(f"{name} is {value}, which is not supported")
+    return bound
+
+
+@cache
+def _parameters(translate: Translate) -> frozenset[str]:
+    return frozenset(inspect.signature(translate).parameters)
+
+
+def _by_name(node: torch.fx.Node) -> list[tuple[str, Any, Any]]:
+    """(name, default, value) of every argument in the schema."""
+    assert isinstance(node.target, torch._ops.OpOverload)
+    bound = []
+    for i, argument in enumerate(node.target._schema.arguments):
+        default = argument.default_value if argument.has_default_value() else None
+        given: Mapping[str, Any] = node.kwargs
+        value = node.args[i] if i < len(node.args) else given.get(argument.name, default)
+        bound.append((argument.name, default, value))
+    return bound
+
+
+def _require_strided(layout: torch.layout | None) -> None:
+    if layout not in (None, torch.strided):
+        raise Refusal(f"layout is {layout}; only dense tensors are supported")
+
+
+def plain(value: Any) -> Any:
+    """A Python argument as the IR has it: torch dtypes become element types."""
+    if not isinstance(value, torch.dtype):
+        return value
+    dtype = from_torch(value)
+    if dtype is None:
+        raise Refusal(f"dtype is {value}, which is not supported")
+    return dtype

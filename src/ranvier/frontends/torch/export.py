@@ -1,0 +1,117 @@
+"""From what the user has (module, exported program or file) to a functional program."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from ranvier.errors import CompileError
+from ranvier.frontends.torch.source_lines import line_of_traceback
+from ranvier.frontends.torch.translations import TABLE
+
+
+def exported(
+    model: Any,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    dynamic_shapes: Any = None,
+) -> ExportedProgram:
+    """The program of a module with example inputs, of an ExportedProgram, or of a `.pt2` file.
+
+    Operators that have a translation stay whole; all others are decomposed by PyTorch's default
+    decompositions. Raises CompileError when PyTorch cannot trace the model.
+    """
+    if not isinstance(model, torch.nn.Module) and (args or kwargs or dynamic_shapes):
+        raise CompileError("example inputs and dynamic_shapes go with an nn.Module only")
+    with _quiet(), torch.no_grad():
+        program = _program(model, args, kwargs, dynamic_shapes)
+        _refuse_mutation(program)
+        try:
+            functional: ExportedProgram = program.run_decompositions(_decompositions())
+        except Exception as error:
+            raise _failure("torch.export cannot decompose the model", error) from error
+        return functional
+
+
+def _program(
+    model: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None, dynamic_shapes: Any
+) -> ExportedProgram:
+    if isinstance(model, ExportedProgram):
+        return model
+    if isinstance(model, (str, os.PathLike)):
+        return _loaded(Path(model))
+    if not isinstance(model, torch.nn.Module):
+        raise CompileError(
+            f"expected an nn.Module, an ExportedProgram or a .pt2 path, got {type(model).__name__}"
+        )
+    try:
+        return torch.export.export(
+            model, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes, strict=False
+        )
+    except Exception as error:
+        raise _failure("torch.export cannot trace the model", error) from error
+
+
+def _loaded(path: Path) -> ExportedProgram:
+    if not path.is_file():
+        raise CompileError(f"{path} is not a file")
+    try:
+        return torch.export.load(path)
+    except Exception as error:
+        raise CompileError(f"{path} is not a program that torch.export saved: {error}") from error
+
+
+def _failure(summary: str, error: Exception) -> CompileError:
+    place = line_of_traceback(error.__traceback__)
+    at = f" (at {place})" if place else ""
+    return CompileError(f"{summary}{at}: {type(error).__name__}: {error}")
+
+
+def _refuse_mutation(program: ExportedProgram) -> None:
+    """A compiled model has no state, so forward may write neither buffers nor inputs."""
+    signature = program.graph_signature
+    buffers = sorted(set(signature.buffers_to_mutate.values()))
+    if buffers:
+        raise CompileError(
+            f"forward writes the buffer{'s' if len(buffers) > 1 else ''} {', '.join(buffers)}; "
+            "a compiled model keeps no state (call model.eval() if batch norm does it)"
+        )
+    inputs = sorted(set(signature.user_inputs_to_mutate.values()))
+    if inputs:
+        raise CompileError(f"forward writes its input {', '.join(inputs)}; work on a copy of it")
+
+
+def _decompositions() -> Any:
+    table: Any = torch.export.default_decompositions()
+    for name in TABLE:
+        overload = _overload(name)
+        if overload is not None and overload in table:
+            table.pop(overload)
+    return table
+
+
+def _overload(name: str) -> Any:
+    _, packet, overload = name.split(".")
+    return getattr(getattr(torch.ops.aten, packet, None), overload, None)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """PyTorch's own warnings about its internals are no news to the user."""
+    logger = logging.getLogger("torch.export")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,163 @@
+"""Symbolic sizes of a traced program as Dims: names, ranges and the sympy expressions over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any
+
+import sympy  # type: ignore[import-untyped]
+import torch
+from torch.utils._sympy.numbers import int_oo
+
+from ranvier.frontends.torch.call import Refusal
+from ranvier.ir.dim import Dim, floordiv, maximum, minimum, modulo, product, symbol
+
+Range = tuple[int, int | None]
+
+_LARGEST_DENOMINATOR = 1 << 16  # a scale with a larger one is rounded in floating point
+
+
+@dataclass
+class Symbols:
+    """Converts the sizes of one program; `names` and `ranges` are by sympy symbol."""
+
+    names: Mapping[str, str]
+    ranges: Mapping[Any, Range]
+    _known: dict[Any, Dim] = field(default_factory=dict)
+
+    def dim(self, size: int | torch.SymInt) -> Dim:
+        """The Dim of a size; raises Refusal for an expression that Dims cannot hold."""
+        if isinstance(size, int):
+            return size
+        return self.convert(size.node.expr)
+
+    def convert(self, expression: Any) -> Dim:
+        """The Dim of an integer sympy expression."""
+        found = self._known.get(expression)
+        if found is None:
+            found = self._known[expression] = self._convert(expression)
+        return found
+
+    def _convert(self, e: Any) -> Dim:
+        if isinstance(e, sympy.Symbol):
+            return self._symbol(e)
+        if isinstance(e, sympy.Integer) or (isinstance(e, sympy.Number) and e.is_integer):
+            return int(e)
+        rule = _RULES.get(type(e).__name__)
+        if rule is not None:
+            return rule([self.convert(argument) for argument in e.args])
+        rounding = _ROUNDINGS.get(type(e).__name__)
+        if rounding is not None:
+            return rounding(*self._fraction(e.args[0]))
+        raise Refusal(f"the size {e} has {type(e).__name__}, which a symbolic size cannot hold")
+
+    def _symbol(self, e: Any) -> Dim:
+        low, high = self.ranges.get(e, (0, None))
+        return symbol(self.names.get(str(e), str(e)), low, high)
+
+    def _fraction(self, e: Any) -> tuple[Dim, Dim]:
+        """(numerator, denominator) of a real expression of exact rationals."""
+        kind = type(e).__name__
+        if kind in ("IntTrueDiv", "FloatTrueDiv"):
+            (a, b), (c, d) = map(self._fraction, e.args)
+            return a * d, b * c
+        if kind in ("Mul", "FloatMul"):
+            tops, bottoms = zip(*map(self._fraction, e.args), strict=True)
+            return product(tops), product(bottoms)
+        if kind == "ToFloat":
+            return self.convert(e.args[0]), 1
+        if isinstance(e, sympy.Number):
+            return _ratio(e)
+        return self.convert(e), 1
+
+
+def _ratio(number: Any) -> tuple[int, int]:
+    top, bottom = float(number).as_integer_ratio()
+    if bottom > _LARGEST_DENOMINATOR:
+        raise Refusal(f"a symbolic size is scaled by {number}, which floating point rounds")
+    return top, bottom
+
+
+def _power(arguments: list[Dim]) -> Dim:
+    base, exponent = arguments
+    if not isinstance(exponent, int) or exponent < 0:
+        raise Refusal(f"a symbolic size is raised to the power {exponent}")
+    return product([base] * exponent)
+
+
+def _ceiling(top: Dim, bottom: Dim) -> Dim:
+    return floordiv(top + bottom - 1, bottom)
+
+
+_RULES: dict[str, Callable[[list[Dim]], Dim]] = {
+    "Add": lambda a: reduce(lambda x, y: x + y, a),
+    "Mul": product,
+    "Pow": _power,
+    "PowByNatural": _power,
+    "FloorDiv": lambda a: floordiv(a[0], a[1]),
+    "CleanDiv": lambda a: floordiv(a[0], a[1]),
+    "CeilDiv": lambda a: _ceiling(a[0], a[1]),
+    "Mod": lambda a: modulo(a[0], a[1]),
+    "PythonMod": lambda a: modulo(a[0], a[1]),
+    "ModularIndexing": lambda a: modulo(floordiv(a[0], a[1]), a[2]),
+    "Max": lambda a: reduce(maximum, a),
+    "Min": lambda a: reduce(minimum, a),
+    "Identity": lambda a: a[0],
+}
+_ROUNDINGS: dict[str, Callable[[Dim, Dim], Dim]] = {
+    "FloorToInt": floordiv,
+    "TruncToInt": floordiv,  # of sizes, which are not negative
+    "CeilToInt": _ceiling,
+}
+
+
+def symbols_of(program: Any) -> Symbols:
+    """The symbols of an ExportedProgram, named as the user named its `torch.export.Dim`s."""
+    environment = _shape_environment(program)
+    names = {} if environment is None else _given_names(environment)
+    return Symbols(names, _ranges(program.range_constraints))
+
+
+def _shape_environment(program: Any) -> Any:
+    for node in program.graph.nodes:
+        found = node.meta.get("val")
+        for size in getattr(found, "shape", ()):
+            if isinstance(size, torch.SymInt):
+                return size.node.shape_env
+    return None
+
+
+def _given_names(environment: Any) -> dict[str, str]:
+    """Symbol -> name of its Dim; for a derived Dim such as `32*unit` that of the root, `unit`."""
+    names: dict[str, str] = {}
+    for source, variable in environment.source_to_var.items():
+        name = environment.source_name_to_debug_name.get(source, source)
+        expression = environment.replace(variable)
+        if isinstance(expression, sympy.Symbol) and str(name).isidentifier():
+            names[str(expression)] = str(name)
+    given = list(names.values())
+    return {key: name for key, name in names.items() if given.count(name) == 1}
+
+
+def _ranges(constraints: Mapping[Any, Any]) -> dict[Any, Range]:
+    """Inclusive range by symbol.
+
+    The range of `k * s` decides over that of `s`, for which PyTorch assumes at least 2.
+    """
+    ranges: dict[Any, Range] = {}
+    for expression, found in constraints.items():
+        if isinstance(expression, sympy.Symbol):
+            ranges.setdefault(expression, _bounds(found))
+            continue
+        factor, rest = expression.as_coeff_Mul()
+        if isinstance(rest, sympy.Symbol) and factor.is_Integer and factor > 0:
+            low, high = _bounds(found)
+            ranges[rest] = -(-low // int(factor)), None if high is None else high // int(factor)
+    return ranges
+
+
+def _bounds(found: Any) -> Range:
+    low = max(int(found.lower), 0) if found.lower not in (-int_oo, -sympy.oo) else 0
+    return low, int(found.upper) if found.upper not in (int_oo, sympy.oo) else None

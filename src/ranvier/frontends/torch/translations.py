@@ -1,0 +1,42 @@
+"""All translations of ATen operators; importing this module fills the table."""
+
+from __future__ import annotations
+
+from ranvier.frontends.torch import (
+    aten_contractions,
+    aten_elementwise,
+    aten_indexing,
+    aten_normalization,
+    aten_pooling,
+    aten_reductions,
+    aten_sources,
+    aten_views,
+)
+from ranvier.frontends.torch.registry import TABLE
+
+__all__ = ["ASSERTIONS", "GROUPS", "TABLE"]
+
+GROUPS = (
+    aten_contractions,
+    aten_elementwise,
+    aten_indexing,
+    aten_normalization,
+    aten_pooling,
+    aten_reductions,
+    aten_sources,
+    aten_views,
+)
+
+ASSERTIONS = frozenset(
+    {
+        "aten._assert_async.default",
+        "aten._assert_async.msg",
+        "aten._assert_scalar.default",
+        "aten._assert_tensor_metadata.default",
+        "aten._functional_assert_async.msg",
+        "aten._functional_assert_scalar.default",
+        "aten.sym_constrain_range.default",
+        "aten.sym_constrain_range_for_size.default",
+    }
+)
+"""Checks of what tracing assumed; they have no result that a model reads."""
