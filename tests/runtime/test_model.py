@@ -107,6 +107,7 @@ def test_intermediates(model: Model) -> None:
     values = model.intermediates({"x": x})
     assert list(values) == ["tmp"]
     np.testing.assert_array_equal(values["tmp"], expected(x)[::-1] / 2)
+    assert model.intermediates({"x": rows(0)})["tmp"].shape == (0, 4)
 
 
 def test_profile(model: Model) -> None:

@@ -70,12 +70,10 @@ def build_image(
     module = _parse(texts, target_triple)
     machine = _target_machine(target_triple, cpu, _feature_text(features))
     module.data_layout = str(machine.target_data)
+    local = (llvm.Linkage.internal, llvm.Linkage.private)
     for definition in (*module.functions, *module.global_variables):
-        if not definition.is_declaration and definition.linkage in (
-            "external",
-            llvm.Linkage.external,
-        ):
-            definition.visibility = "hidden"
+        if not definition.is_declaration and definition.linkage not in local:
+            definition.visibility = "hidden"  # or LLVM reaches it through a table of addresses
     _optimize(module, machine, optimization)
     return link_object(machine.emit_object(module))
 
@@ -131,7 +129,7 @@ def _parse_one(text: str) -> llvm.ModuleRef:
         ) from error
 
 
-_DEFINITION = re.compile(r"^(define\b[^\n]*\))([^()\n]*)\{", re.MULTILINE)
+_DEFINITION = re.compile(r"^(define\b[^;]*?\))([^(){}]*)\{[ \t]*$", re.MULTILINE)
 _AFTER_ATTRIBUTES = re.compile(r"\b(section|comdat|align|gc|prefix|prologue|personality)\b|!")
 
 
