@@ -1,1 +1,1 @@
-"""Speed of Ranvier beside other engines: `python -m benchmarks.peers --help`."""
+"""Measurements of Ranvier."""

@@ -1,32 +1,43 @@
 """Contractions of ResNet-50 and others against one core's peak.
 
     python -m benchmarks.kernels.contraction [--dtype bf16|f32] [--batch 1,8] [--threads 1,2]
-        [--target NAME] [--only TEXT] [--budget SECONDS]
+        [--target NAME] [--only TEXT] [--budget SECONDS] [--concurrent]
 
-Every layer has its bias and ReLU fused and stores its own dtype. Peak is measured in the same run; times are the
-shortest of many calls with warm caches.
+Every layer has its bias and ReLU fused and stores its own dtype. Peak is measured in the same run;
+times are the shortest of many calls with warm caches.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from benchmarks.kernels.native import Native, aligned, best_seconds, host_targets
+from benchmarks.kernels.native import (
+    Kernel,
+    Native,
+    aligned,
+    best_seconds,
+    concurrent_seconds,
+    host_targets,
+)
 from benchmarks.kernels.peak import peak_gflops
 from ranvier.codegen.builder import ModuleWriter
 from ranvier.codegen.contraction import emit_contraction
 from ranvier.codegen.target import Target, target_named
 from ranvier.ir import dim as dims
-from ranvier.ir.dtype import BF16, F32, BY_NAME, DType, encode
+from ranvier.ir.dtype import BF16, BY_NAME, F32, DType, encode
 from ranvier.lowering.expression import Access, Accumulator, Apply, Guard
 from ranvier.lowering.kernels.contraction import Contraction
 from ranvier.lowering.kernels.nest import Store
 from ranvier.lowering.packing import pack
 
 B, M, T, N = (dims.symbol(name) for name in ("b", "m", "t", "n"))
+
+
+Timer = Callable[[Kernel, Sequence[int], int, float], float]
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,7 @@ class Layer:
 
     @property
     def out(self) -> int:
+        """Height and width of the result."""
         return (self.size + 2 * self.padding - self.kernel) // self.stride + 1
 
     @property
@@ -103,6 +115,85 @@ def describe(layer: Layer, dtype: DType) -> Contraction:
 
 
 @dataclass(frozen=True)
+class Matmul:
+    """batches x [rows, depth] @ [depth, columns]; `dynamic` extents are scalars, as is `rows`."""
+
+    name: str
+    batches: int
+    rows: int
+    columns: int
+    depth: int
+    dynamic: tuple[str, ...] = ()
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds in all."""
+        return self.batches * self.rows * self.columns * self.depth
+
+    def extent(self, name: str) -> dims.Dim:
+        """The extent as the kernel sees it."""
+        value: int = getattr(self, name)
+        return dims.symbol(name, 1) if name in ("rows", *self.dynamic) else value
+
+
+MATMULS = (
+    Matmul("BERT 128x768x768", 1, 128, 768, 768),
+    Matmul("BERT 128x3072x768", 1, 128, 3072, 768),
+    Matmul("BERT 128x768x3072", 1, 128, 768, 3072),
+    Matmul("MiniLM 16x384x384", 1, 16, 384, 384),
+    Matmul("scores 12x128x128x64", 12, 128, 128, 64, ("columns",)),
+    Matmul("scores 12x197x197x64", 12, 197, 197, 64, ("columns",)),
+    Matmul("context 12x128x64x128", 12, 128, 64, 128, ("depth",)),
+    Matmul("context 12x197x64x197", 12, 197, 64, 197, ("depth",)),
+    Matmul("VGG fc 1x4096x25088", 1, 1, 4096, 25088),
+    Matmul("VGG fc 8x4096x25088", 1, 8, 4096, 25088),
+)
+
+
+def describe_matmul(case: Matmul, dtype: DType, lanes: int) -> Contraction:
+    """The contraction of a product, without bias."""
+    rows, columns, depth = (case.extent(name) for name in ("rows", "columns", "depth"))
+    m = dims.symbol("m", 0, rows - 1)
+    stores = (Store(2, (B * rows + m) * columns + N, dtype, Accumulator()),)
+    contraction = Contraction(
+        case.batches, rows, columns, 1, depth, 0, 1, dtype, (B * rows + m) * depth, (), 0, stores,
+        3, ("rows", *case.dynamic),
+    )  # fmt: skip
+    return replace(contraction, b_batch_stride=contraction.layout(lanes).size)
+
+
+def measure_matmul(
+    case: Matmul,
+    dtype: DType,
+    target: Target,
+    threads: int,
+    budget: float,
+    timer: Timer = best_seconds,
+) -> Result:
+    """The best rate of one product."""
+    contraction = describe_matmul(case, dtype, target.lanes)
+    module = ModuleWriter(target.triple)
+    emit_contraction(module, "kernel", contraction, target)
+    native = Native(str(module), target)
+    scalars = [getattr(case, name) for name in contraction.scalars]
+    function = native.function("kernel", 3, len(scalars) + 2)
+    rng = np.random.default_rng(0)
+    values = dict(zip(contraction.scalars, scalars, strict=True))
+    size = dims.evaluate(contraction.b_batch_stride, values)
+
+    def random(*shape: int) -> np.ndarray:
+        return aligned(encode(rng.standard_normal(shape, np.float32), dtype))
+
+    arrays = [
+        random(case.batches, case.rows, case.depth), random(case.batches, size),
+        random(case.batches, case.rows, case.columns),
+    ]  # fmt: skip
+    pointers = [array.ctypes.data for array in arrays]
+    seconds = timer(function, [*pointers, *scalars], threads, budget)
+    return Result(2 * case.macs / seconds * 1e-9, native.seconds * 1e3, str(module).count("\n"))
+
+
+@dataclass(frozen=True)
 class Result:
     """GFLOP/s, milliseconds of LLVM, lines of LLVM IR."""
 
@@ -112,7 +203,13 @@ class Result:
 
 
 def measure(
-    layer: Layer, dtype: DType, target: Target, batch: int, threads: int, budget: float
+    layer: Layer,
+    dtype: DType,
+    target: Target,
+    batch: int,
+    threads: int,
+    budget: float,
+    timer: Timer = best_seconds,
 ) -> Result:
     """The best rate of one layer."""
     contraction = describe(layer, dtype)
@@ -133,7 +230,7 @@ def measure(
     arrays = [a, packed, random(*out), bias, *([random(*out)] if layer.residual else [])]
     pointers = [array.ctypes.data for array in arrays]
     scalars = [batch, layer.size, layer.size, layer.out, layer.out]
-    seconds = best_seconds(function, [*pointers, *scalars], threads, budget)
+    seconds = timer(function, [*pointers, *scalars], threads, budget)
     rate = 2 * layer.macs * batch / seconds * 1e-9
     return Result(rate, native.seconds * 1e3, str(module).count("\n"))
 
@@ -147,22 +244,36 @@ def main() -> None:
     parser.add_argument("--target", default=host_targets()[-1].name)
     parser.add_argument("--only", default="")
     parser.add_argument("--budget", type=float, default=0.15)
+    parser.add_argument("--concurrent", action="store_true", help="run the threads at once")
     options = parser.parse_args()
+    timer = concurrent_seconds if options.concurrent else best_seconds
     dtype, target = BY_NAME[options.dtype], target_named(options.target)
     peak = peak_gflops(dtype, target)
     if dtype is BF16 and not target.has_bf16_dot:
         peak = peak_gflops(F32, target)
     print(f"{target.name} {dtype}: peak of one core {peak:.0f} GFLOP/s")
+    counts = [int(threads) for threads in options.threads.split(",")]
     for layer in LAYERS:
-        if options.only not in layer.name:
-            continue
-        cells = []
-        for threads in map(int, options.threads.split(",")):
+        if options.only in layer.name:
             for batch in map(int, options.batch.split(",")):
-                result = measure(layer, dtype, target, batch, threads, options.budget)
-                cells.append(f"b{batch} t{threads} {result.gflops / peak / threads:6.1%}")
-        print(f"{layer.name:20s} {'  '.join(cells)}  LLVM {result.compile_ms:.0f} ms, "
-              f"{result.lines} lines")  # fmt: skip
+                results = [
+                    measure(layer, dtype, target, batch, t, options.budget, timer) for t in counts
+                ]
+                report(f"{layer.name} b{batch}", results, counts, peak)
+    for case in MATMULS:
+        if options.only in case.name:
+            results = [
+                measure_matmul(case, dtype, target, t, options.budget, timer) for t in counts
+            ]
+            report(case.name, results, counts, peak)
+
+
+def report(name: str, results: Sequence[Result], threads: Sequence[int], peak: float) -> None:
+    """Print a line: share of the peak of as many cores as threads."""
+    pairs = zip(results, threads, strict=True)
+    cells = "  ".join(f"{t} threads {r.gflops / peak / t:6.1%}" for r, t in pairs)
+    compiled = results[0]
+    print(f"{name:26s} {cells}  LLVM {compiled.compile_ms:.0f} ms, {compiled.lines} lines")
 
 
 if __name__ == "__main__":

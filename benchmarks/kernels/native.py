@@ -1,11 +1,11 @@
-"""Compiles kernels into this process for measurement, with the passes that images are built with."""
+"""Compiles kernels into this process for measurement, with the passes that images get."""
 
 from __future__ import annotations
 
 import ctypes
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -20,6 +20,9 @@ def host_targets() -> list[Target]:
     """The targets whose features this CPU has, best last."""
     features = llvm.get_host_cpu_features()
     return [t for t in TARGETS.values() if all(features.get(name, False) for name in t.features)]
+
+
+Kernel = Callable[..., None]
 
 
 class Native:
@@ -47,10 +50,11 @@ class Native:
         """The machine code as text."""
         return str(self._machine.emit_assembly(self._module))
 
-    def function(self, name: str, pointers: int, integers: int) -> ctypes._CFunctionType:
+    def function(self, name: str, pointers: int, integers: int) -> Kernel:
         """A kernel as a callable of `pointers` addresses and `integers` i64."""
         kinds = [ctypes.c_void_p] * pointers + [ctypes.c_int64] * integers
-        return ctypes.CFUNCTYPE(None, *kinds)(self._engine.get_function_address(name))
+        function: Kernel = ctypes.CFUNCTYPE(None, *kinds)(self._engine.get_function_address(name))
+        return function
 
 
 def aligned(array: np.ndarray) -> np.ndarray:
@@ -62,12 +66,21 @@ def aligned(array: np.ndarray) -> np.ndarray:
     return copy
 
 
-def best_seconds(
-    function: ctypes._CFunctionType, arguments: Sequence[int], threads: int, budget: float
+def best_seconds(function: Kernel, arguments: Sequence[int], threads: int, budget: float) -> float:
+    """The shortest time of the largest share of `threads` threads, in about `budget` seconds.
+
+    The shares run one after the other, so the result shows how well work is split, also on a
+    machine with other load; it does not show what threads cost each other in caches and memory (see
+    `concurrent_seconds`).
+    """
+    each = budget / threads
+    return max(_best_of_one(function, [*arguments, t, threads], each) for t in range(threads))
+
+
+def concurrent_seconds(
+    function: Kernel, arguments: Sequence[int], threads: int, budget: float
 ) -> float:
-    """The shortest time of one call (all threads of it) within `budget` seconds."""
-    if threads == 1:
-        return _best_of_one(function, [*arguments, 0, 1], budget)
+    """The shortest time per call with all threads at work at once; needs that many idle cores."""
     barrier = threading.Barrier(threads)
     spans: list[tuple[float, float]] = [(0.0, 0.0)] * threads
     best = float("inf")
@@ -92,7 +105,7 @@ def best_seconds(
     return best
 
 
-def _best_of_one(function: ctypes._CFunctionType, arguments: Sequence[int], budget: float) -> float:
+def _best_of_one(function: Kernel, arguments: Sequence[int], budget: float) -> float:
     best, end = float("inf"), time.perf_counter() + budget
     while time.perf_counter() < end:
         start = time.perf_counter()

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from benchmarks.kernels.native import Native, best_seconds
-from ranvier.codegen.builder import BFLOAT, FLOAT, I64, FunctionBuilder, ModuleWriter, PTR, Val
-from ranvier.codegen.builder import int_const, vector
+from ranvier.codegen.builder import (
+    BFLOAT,
+    FLOAT,
+    I64,
+    PTR,
+    FunctionBuilder,
+    ModuleWriter,
+    Val,
+    int_const,
+    vector,
+)
 from ranvier.codegen.target import Target
 from ranvier.ir.dtype import BF16, DType
 

@@ -14,7 +14,7 @@ from ranvier.codegen.target import Target
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
 from ranvier.ir.dtype import BF16, F32, DType, decode, encode
-from ranvier.lowering.expression import Accumulator, Expression, Guard
+from ranvier.lowering.expression import Accumulator, Expression
 from ranvier.lowering.kernels.contraction import Contraction
 from ranvier.lowering.kernels.nest import Store
 from ranvier.lowering.packing import pack
@@ -28,6 +28,11 @@ def values(rng: np.random.Generator, shape: Sequence[int], dtype: DType) -> np.n
     """Storage array of values that bf16 holds."""
     drawn = (rng.integers(-8, 9, shape) * 0.125).astype(np.float32)
     return encode(drawn, dtype)
+
+
+def single(array: np.ndarray, dtype: DType) -> Floats:
+    """The f32 values of a storage array."""
+    return np.asarray(decode(array, dtype), np.float32)
 
 
 def aligned(array: np.ndarray) -> np.ndarray:
@@ -49,9 +54,7 @@ def fenced(array: np.ndarray) -> np.ndarray:
     return inside
 
 
-def result_rows(
-    store: Dim, columns: Dim, dtype: DType, value: Expression | None = None
-) -> tuple[Store, ...]:
+def result_rows(store: Dim, dtype: DType, value: Expression | None = None) -> tuple[Store, ...]:
     """One store to operand 2 at `store + n`."""
     return (Store(2, store + N, dtype, value if value is not None else Accumulator()),)
 
@@ -71,6 +74,7 @@ class Matmul:
     scalars: dict[str, int] = field(default_factory=dict)
 
     def extent(self, name: str) -> Dim:
+        """The extent as the kernel sees it; a symbolic one becomes a scalar argument."""
         value = int(getattr(self, name))
         if name not in self.symbolic:
             return value
@@ -78,10 +82,11 @@ class Matmul:
         return dims.symbol(name)
 
     def contraction(self, lanes: int) -> Contraction:
+        """The description for a target with `lanes` f32 lanes."""
         rows, columns = self.extent("rows"), self.extent("columns")
         depth, batches = self.extent("depth"), self.extent("batches")
         row = B * rows * depth + M * depth
-        stores = result_rows(B * rows * columns + M * columns, columns, self.output)
+        stores = result_rows(B * rows * columns + M * columns, self.output)
         base = Contraction(
             batches, rows, columns, 1, depth, 0, 1, self.dtype, row, (), 0, stores, 3,
             tuple(self.scalars),
@@ -89,23 +94,24 @@ class Matmul:
         return base if self.shared_b else replace(base, b_batch_stride=base.layout(lanes).size)
 
     def check(self, target: Target, seed: int, threads: int) -> None:
+        """Compile, run on random values and compare."""
         rng = np.random.default_rng(seed)
         a = values(rng, (self.batches, self.rows, self.depth), self.dtype)
         groups = 1 if self.shared_b else self.batches
         b = values(rng, (groups, self.depth, self.columns), self.dtype)
         contraction = self.contraction(target.lanes)
-        layout = replace(
-            contraction.layout(target.lanes), columns=self.columns, depth=self.depth
-        )
+        layout = replace(contraction.layout(target.lanes), columns=self.columns, depth=self.depth)
         if "columns" in self.symbolic:
             packed = pack_symbolic(b, contraction, target)
         else:
             packed = pack(b[:, None], layout)
-        expected = decode(a, self.dtype) @ decode(b, self.dtype)
+        expected = single(a, self.dtype) @ single(b, self.dtype)
         c = encode(np.full(expected.shape, 7.0, np.float32), self.output)
         run(contraction, target, [fenced(a), aligned(packed), out := fenced(c)],
             list(self.scalars.values()), threads)  # fmt: skip
-        np.testing.assert_array_equal(decode(out, self.output), decode(encode(expected, self.output), self.output))
+        np.testing.assert_array_equal(
+            decode(out, self.output), decode(encode(expected, self.output), self.output)
+        )
 
 
 def pack_symbolic(b: np.ndarray, contraction: Contraction, target: Target) -> np.ndarray:

@@ -1,17 +1,17 @@
 """The contraction kernel: work shares, cache blocks and panels around the register tiles.
 
-    for block of rows of this thread's share:            A block stays in L2
+    for block of rows of this thread's share:          A block stays in L2
         row table of the block (convolutions)
-        for panel of columns of this thread's share:     B panel streams from L2 and is reused by all row tiles
-            row tiles                                    sums stay in registers, epilogue included
+        for panel of columns of this thread's share:   B panel streams from L2, all row tiles use it
+            row tiles                                  sums stay in registers, epilogue included
 
-Loop order and names of the blocks follow Goto and van de Geijn (ACM TOMS 34, 2008) with A left in place; the
-loops around a batch-reduce GEMM are those of arXiv 1906.06440 and 2304.12576.
+Loop order and names of the blocks follow Goto and van de Geijn (ACM TOMS 34, 2008) with A left in
+place; the loops around a batch-reduce GEMM are those of arXiv 1906.06440 and 2304.12576.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,12 +20,10 @@ from ranvier.codegen.builder import I64, PTR, FunctionBuilder, ModuleWriter, Val
 from ranvier.codegen.contraction_tile import TileFunction, kernel_parameters
 from ranvier.codegen.indices import IndexEmitter
 from ranvier.codegen.microkernel import Tile, tile_rows
-from ranvier.codegen.row_table import RowTable, emit_row_table, linear_row, row_table
+from ranvier.codegen.row_table import emit_row_table, linear_row, row_table
 from ranvier.codegen.target import Target
-from ranvier.errors import CompileError
 from ranvier.ir import dim as dims
 from ranvier.lowering.kernels.contraction import BATCH, ROW, Contraction
-from ranvier.lowering.kernels.panels import PanelLayout
 
 _GRAIN = 4096  # multiply-add instructions below which another thread does not pay
 _STREAM_BYTES = 16  # bytes from L2 or beyond that cost about as much as one multiply-add
@@ -43,8 +41,16 @@ def emit_contraction(
 
 
 @dataclass(frozen=True)
+class _Kind:
+    """A kind of panel: vectors that are computed; `masked`: the last may be partly empty."""
+
+    vectors: int
+    masked: bool
+
+
+@dataclass(frozen=True)
 class _Share:
-    """A thread's part: panels [first_panel, end_panel) and rows [first_row, end_row) of all batches."""
+    """A thread's part: panels first_panel.. end_panel - 1, rows first_row.. of all batches."""
 
     first_panel: Val
     end_panel: Val
@@ -87,26 +93,30 @@ class _Kernel:
         f.finish()
 
     @cached_property
-    def functions(self) -> dict[int, TileFunction]:
-        """Tile functions by key: row count, plus `rows` for those of a partial last panel."""
-        columns, width = self.contraction.columns, self.layout.width
-        kinds = []
-        if not isinstance(columns, int) or columns >= width:
-            kinds.append((0, self.layout.vectors, False))
+    def kinds(self) -> tuple[_Kind, ...]:
+        """The panel kinds that occur, widest first: full ones, and partial last ones."""
+        columns, layout = self.contraction.columns, self.layout
         if not isinstance(columns, int):
-            kinds.append((self.rows, self.layout.vectors, True))
-        elif columns % width:
-            kinds.append((self.rows, -(-(columns % width) // self.target.lanes), True))
+            narrow = [v for v in (4, 2, 1) if v < layout.vectors]
+            partial = [_Kind(v, True) for v in (layout.vectors, *narrow)]
+            return (_Kind(layout.vectors, False), *partial)
+        full = (_Kind(layout.vectors, False),) if columns >= layout.width else ()
+        rest = columns % layout.width
+        return (*full, _Kind(-(-rest // self.target.lanes), True)) if rest else full
+
+    @cached_property
+    def functions(self) -> dict[int, TileFunction]:
+        """Tile functions by key: kind number times the tile's rows, plus the row count (from 1)."""
         return {
-            base + rows: TileFunction(
-                self.contraction, self.name, Tile(rows, vectors, self.layout, self.target),
-                self.table, masked,
+            number * self.rows + rows: TileFunction(
+                self.contraction, self.name, Tile(rows, kind.vectors, self.layout, self.target),
+                self.table, kind.masked,
             )
-            for base, vectors, masked in kinds
+            for number, kind in enumerate(self.kinds)
             for rows in range(1, self.rows + 1)
         }  # fmt: skip
 
-    # Shares -------------------------------------------------------------------------------------------------
+    # Shares --------------------------------------------------------------------------------------
     @contextmanager
     def _share(self) -> Iterator[_Share]:
         """The body runs only on threads that have a share."""
@@ -136,8 +146,8 @@ class _Kernel:
     def _panel_splits(self, threads: Val, total: Val) -> Val:
         """Into how many parts the panels are cut; the rows are cut into `threads` over that.
 
-        The divisor of `threads` with the smallest cost of the largest share: multiply-adds, plus the bytes of A
-        and B that the share has to stream.
+        The divisor of `threads` with the smallest cost of the largest share: multiply-adds, plus
+        the bytes of A and B that the share has to stream.
         """
         f, layout = self.f, self.layout
         row_work = self.index.scalar(layout.steps * layout.vectors)
@@ -166,9 +176,9 @@ class _Kernel:
             ]
         return loop.results[0]
 
-    # Blocks of rows -----------------------------------------------------------------------------------------
+    # Blocks of rows ------------------------------------------------------------------------------
     def _block_rows(self) -> Val:
-        """Rows per block: A block fills at most half of L2, and its addresses fit in the row table."""
+        """Rows per block: A fills at most half of L2, and its addresses fit in the row table."""
         f = self.f
         depth = self._maximum(self.index.scalar(self.contraction.depth), int_const(1))
         row_bytes = f.binary("mul", depth, int_const(self.layout.dtype.size))
@@ -205,7 +215,7 @@ class _Kernel:
         f.begin(done)
 
     def _locate_rows(self, space: Val | None, batch: Val, first: Val, count: Val) -> Val:
-        """Where the tile functions find the rows of the block: the first row itself, or the row table."""
+        """Where the tile functions find the block's rows: the first row, or the row table."""
         f, known = self.f, {**self.environment, BATCH: batch}
         if self.table is None:
             assert self.linear is not None
@@ -217,7 +227,7 @@ class _Kernel:
         emit_row_table(f, self.table, known, space, first, count)
         return space
 
-    # Panels and row tiles -----------------------------------------------------------------------------------
+    # Panels and row tiles ------------------------------------------------------------------------
     def _panels(self, share: _Share, batch: Val, first: Val, count: Val, rows_at: Val) -> None:
         f = self.f
         tiles = _ceil_div(f, count, int_const(self.rows))
@@ -244,7 +254,7 @@ class _Kernel:
         """Call the function of this row count, if any tiles are left for it."""
         f = self.f
         batch, n, panel = place
-        key = f.binary("add", rows, self._partial(n))
+        key = f.binary("add", rows, self._kind_key(n))
         key = f.select(f.compare("icmp ne", tiles, int_const(0)), key, int_const(0))
         labels = {number: f.label("tiles") for number in self.functions}
         after = f.label("after")
@@ -258,14 +268,15 @@ class _Kernel:
             f.jump(after)
         f.begin(after)
 
-    def _partial(self, n: Val) -> Val:
-        """The key offset of the panel that starts at column `n`: `rows` when it is the partial last one."""
-        f, columns, width = self.f, self.contraction.columns, self.layout.width
-        if isinstance(columns, int) and (columns % width == 0 or columns < width):
-            return int_const(0 if columns >= width else self.rows)
-        end = f.binary("add", n, int_const(width))
-        partial = f.compare("icmp ugt", end, self.column_count)
-        return f.select(partial, int_const(self.rows), int_const(0))
+    def _kind_key(self, n: Val) -> Val:
+        """The kind number, times the tile's rows, of the panel that starts at column `n`."""
+        f, layout, key = self.f, self.layout, int_const(0)
+        rest = f.binary("sub", self.column_count, n)
+        for number, kind in enumerate(self.kinds[1:], 1):
+            limit = min(kind.vectors * self.target.lanes, layout.width - 1)
+            fits = f.compare("icmp ule", rest, int_const(limit))
+            key = f.select(fits, int_const(number * self.rows), key)
+        return key
 
     def _minimum(self, a: Val, b: Val) -> Val:
         return self.f.call("llvm.umin.i64", I64, a, b)

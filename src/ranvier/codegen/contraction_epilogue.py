@@ -1,6 +1,7 @@
 """What happens to the sums of a register tile: the store expressions of a contraction.
 
-- A term that every store adds to the sums and that is the same for all rows (a bias) starts the sums instead.
+- A term that every store adds to the sums and that is the same for all rows (a bias) starts the
+  sums instead.
 - What depends on the column alone is computed once per vector and used by all rows of the tile.
 - Rows come in the order in which the micro-kernel finishes their sums.
 """
@@ -17,14 +18,22 @@ from ranvier.codegen.microkernel import Tile, zero_sums
 from ranvier.ir import dim as dims
 from ranvier.ir.dtype import F32
 from ranvier.lowering.expression import (
-    Access, Accumulator, Apply, Expression, Index, Literal, Reduce, children, walk,
-)  # fmt: skip
+    Access,
+    Accumulator,
+    Apply,
+    Expression,
+    Index,
+    Literal,
+    Reduce,
+    children,
+    walk,
+)
 from ranvier.lowering.kernels.contraction import COLUMN, ROW, Contraction
 from ranvier.lowering.kernels.nest import Store
 
 
 class Epilogue:
-    """The epilogue of one register tile whose first row is `m`; `masked` tiles end at the columns' end."""
+    """The epilogue of a register tile whose first row is `m`; `masked`: stop at the last column."""
 
     def __init__(
         self, f: FunctionBuilder, contraction: Contraction, tile: Tile, masked: bool,
@@ -84,7 +93,7 @@ class Epilogue:
 
 
 def split_bias(stores: tuple[Store, ...]) -> tuple[Expression | None, tuple[Store, ...]]:
-    """A row-free term that every store adds to the sum and nothing else uses the sum without, split off.
+    """Split off a row-free term that is added to the sum wherever the sum is used.
 
     store(relu(sum + bias[n]) + x)  ->  bias[n], store(relu(sum) + x)
     """

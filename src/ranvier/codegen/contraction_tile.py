@@ -1,9 +1,10 @@
-"""One function per tile shape: runs a register tile down `tiles` row tiles of one panel, epilogue included.
+"""One function per tile shape: runs a register tile down `tiles` row tiles of one panel.
 
-    void @name.rRvV(operands, scalars, i64 b, i64 n, i64 m, i64 tiles, ptr panel, ptr rows, i64 stride)
+    void @name.rRvV(operands, scalars, i64 b, i64 n, i64 m, i64 tiles,
+                    ptr panel, ptr rows, i64 stride)
 
-`n` is the panel's first column and `m` the first row. `rows` is the first row of A and `stride` the bytes between
-rows; for a computed row address `rows` points into the row table instead.
+`n` is the panel's first column and `m` the first row. `rows` is the first row of A and `stride` the
+bytes between rows; for a computed row address `rows` points into the row table instead.
 """
 
 from __future__ import annotations
@@ -15,8 +16,13 @@ from ranvier.codegen.builder import I64, PTR, FunctionBuilder, ModuleWriter, Val
 from ranvier.codegen.contraction_epilogue import Epilogue
 from ranvier.codegen.indices import IndexEmitter
 from ranvier.codegen.microkernel import (
-    Extents, Tile, emit_depth, row_pointers, table_pointers, total_sums,
-)  # fmt: skip
+    Extents,
+    Tile,
+    emit_depth,
+    row_pointers,
+    table_pointers,
+    total_sums,
+)
 from ranvier.codegen.row_table import RowTable
 from ranvier.lowering.kernels.contraction import BATCH, Contraction
 
@@ -25,7 +31,7 @@ _POSITION = ("at.b", "at.n", "at.m", "at.tiles")
 
 @dataclass(frozen=True)
 class TileFunction:
-    """A tile shape of a contraction; `masked`: only columns below the contraction's are computed and stored."""
+    """A tile shape of a contraction; `masked`: columns beyond the last are not stored."""
 
     contraction: Contraction
     name: str
@@ -35,6 +41,7 @@ class TileFunction:
 
     @property
     def symbol(self) -> str:
+        """The function's name."""
         kind = "t" if self.masked else "f"
         return f"{self.name}.r{self.tile.rows}v{self.tile.vectors}{kind}"
 
@@ -43,7 +50,9 @@ class TileFunction:
         parameters = kernel_parameters(self.contraction)
         parameters += [(name, I64) for name in _POSITION]
         parameters += [("at.panel", PTR), ("at.rows", PTR), ("at.stride", I64)]
-        f = FunctionBuilder(module, self.symbol, parameters, attributes="nounwind noinline", linkage="internal")
+        f = FunctionBuilder(
+            module, self.symbol, parameters, attributes="nounwind noinline", linkage="internal"
+        )
         environment = {name: f.arg(name) for name in self.contraction.scalars}
         environment[BATCH] = f.arg("at.b")
         extents = self._extents(f, environment)

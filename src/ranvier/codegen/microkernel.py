@@ -1,9 +1,9 @@
-"""The inner loops of a contraction: a register tile of `rows x vectors` sums over all taps and steps of depth.
+"""The inner loops of a contraction: a register tile of `rows x vectors` sums over taps and depth.
 
-Per step: `vectors` loads of packed B, `rows` broadcasts of A, `rows * vectors` multiply-adds, so that the multiply-add
-unit is never without work while loads and address arithmetic fit beside it. The tile shapes follow BLIS (Van Zee
-and van de Geijn, ACM TOMS 41, 2015); running one tile over many (A row, B block) pairs before it is
-stored is the batch-reduce GEMM of arXiv 1906.06440.
+Per step: `vectors` loads of packed B, `rows` broadcasts of A, `rows * vectors` multiply-adds, so
+that the multiply-add unit is never without work while loads and address arithmetic fit beside it.
+The tile shapes follow BLIS (Van Zee and van de Geijn, ACM TOMS 41, 2015); running one tile over many
+(A row, B block) pairs before it is stored is the batch-reduce GEMM of arXiv 1906.06440.
 """
 
 from __future__ import annotations
@@ -12,8 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ranvier.codegen.builder import (
-    BFLOAT, FLOAT, I16, I32, PTR, FunctionBuilder, Val, int_const, vector,
-)  # fmt: skip
+    BFLOAT,
+    FLOAT,
+    I16,
+    I32,
+    PTR,
+    FunctionBuilder,
+    Val,
+    int_const,
+    vector,
+)
 from ranvier.codegen.target import Target
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
@@ -54,6 +62,7 @@ class Tile:
 
     @property
     def sum_type(self) -> str:
+        """The LLVM type of a vector of sums."""
         return vector(self.target.lanes, FLOAT)
 
 
@@ -173,7 +182,7 @@ def _broadcast(f: FunctionBuilder, tile: Tile, pointer: Val, half: bool) -> Val:
 
 
 def _parts(f: FunctionBuilder, tile: Tile, value: Val) -> list[Val]:
-    """What is multiplied: the value itself, or the even and odd halves of bf16 pairs, widened to f32."""
+    """What is multiplied: the value, or the even and odd halves of bf16 pairs as f32."""
     lanes = tile.target.lanes
     if tile.layout.dtype is not BF16:
         return [value]
@@ -201,6 +210,4 @@ def row_pointers(f: FunctionBuilder, rows: int, first: Val, stride: Val) -> list
 
 def table_pointers(f: FunctionBuilder, rows: int, table: Val) -> list[Val]:
     """`rows` pointers out of a table of row pointers."""
-    return [
-        f.load(PTR, f.element_pointer(table, PTR, int_const(row)), 8) for row in range(rows)
-    ]
+    return [f.load(PTR, f.element_pointer(table, PTR, int_const(row)), 8) for row in range(rows)]

@@ -1,16 +1,17 @@
 """Where the rows of A start: a plain stride, or a table of pointers per tap and row.
 
-The table makes a convolution of any kernel size, stride, dilation and padding a plain batch-reduce GEMM: it is filled
-once per block of rows, vectorised over the rows, and read by every panel of columns. A row that falls
-outside the image points to zeros, so the inner loops have no special case at the border. (The "indirection buffer"
-of Dukhan, "The Indirect Convolution Algorithm", arXiv 1907.02129.)
+The table makes a convolution of any kernel size, stride, dilation and padding a plain batch-reduce
+GEMM: it is filled once per block of rows, vectorised over the rows, and read by every panel of
+columns. A row that falls outside the image points to zeros, so the inner loops have no special case
+at the border. (The "indirection buffer" of Dukhan, "The Indirect Convolution Algorithm", arXiv
+1907.02129.)
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ranvier.codegen.builder import I1, I64, PTR, FunctionBuilder, Val, int_const, lanes_of, vector
+from ranvier.codegen.builder import I64, PTR, FunctionBuilder, Val, int_const, lanes_of
 from ranvier.codegen.indices import IndexEmitter, Lanes
 from ranvier.errors import CompileError
 from ranvier.ir import dim as dims
@@ -24,7 +25,7 @@ _LANES = 8  # rows computed at once
 
 
 def linear_row(contraction: Contraction) -> tuple[Dim, Dim] | None:
-    """(stride, start) in elements when row m starts at `stride * m + start` and no guard applies; else None."""
+    """(stride, start) in elements if row m is at `stride * m + start`, unguarded, or None."""
     row = contraction.row
     if contraction.taps == 1:
         row = dims.substitute(row, {TAP: 0})
@@ -35,22 +36,25 @@ def linear_row(contraction: Contraction) -> tuple[Dim, Dim] | None:
 
 @dataclass(frozen=True)
 class RowTable:
-    """A stack table of pointers [tap][row of the block]; `capacity` rows per tap, of which `block` are usable."""
+    """A table of pointers [tap][row of the block] on the stack, `capacity` rows per tap."""
 
     contraction: Contraction
     capacity: int
 
     @property
     def block(self) -> int:
+        """Rows that may be asked for at once: filling runs over by less than a vector."""
         return self.capacity - _LANES
 
     @property
     def taps(self) -> int:
+        """The static number of taps."""
         assert isinstance(self.contraction.taps, int)
         return self.contraction.taps
 
     @property
     def entries(self) -> int:
+        """Pointers in the table."""
         return self.capacity * self.taps
 
 
@@ -58,17 +62,22 @@ def row_table(contraction: Contraction, tile_rows: int) -> RowTable:
     """The table for a contraction; CompileError when its size cannot be bounded."""
     taps, depth = contraction.taps, contraction.depth
     if not isinstance(taps, int):
-        raise CompileError(f"a contraction with computed row addresses needs a static tap count, not {taps}")
+        raise CompileError(f"computed row addresses need a static number of taps, not {taps}")
     if contraction.guards and not isinstance(depth, int):
-        raise CompileError(f"a contraction with guarded rows needs a static depth, not {depth}")
+        raise CompileError(f"guarded rows need a static depth, not {depth}")
     usable = max(tile_rows, _ENTRIES // max(taps, 1))
     return RowTable(contraction, (usable + _LANES - 1) // _LANES * _LANES + _LANES)
 
 
 def emit_row_table(
-    f: FunctionBuilder, plan: RowTable, environment: dict[str, Val], table: Val, first: Val, count: Val
+    f: FunctionBuilder,
+    plan: RowTable,
+    environment: dict[str, Val],
+    table: Val,
+    first: Val,
+    count: Val,
 ) -> None:
-    """Fill `table` for rows first .. first + count - 1; `environment` binds the batch and the scalars."""
+    """Fill `table` for `count` rows from `first`; `environment` binds the batch and scalars."""
     contraction = plan.contraction
     known = {**environment, ROW: first}
     outer = IndexEmitter(f, known, Lanes(ROW, _LANES))
@@ -76,7 +85,9 @@ def emit_row_table(
     base = _address(f, Val(f"%b{contraction.a_operand}", PTR))
     zeros = _zero_address(f, contraction) if contraction.guards else None
     taps = plan.taps
-    unrolled = [(t, _tap_row(contraction, t)) for t in range(taps)] if taps <= _UNROLLED_TAPS else []
+    unrolled = (
+        [(t, _tap_row(contraction, t)) for t in range(taps)] if taps <= _UNROLLED_TAPS else []
+    )
     for _, (row, _) in unrolled:
         outer.scalar(_fixed(row))
     with f.loop(int_const(0), count, _LANES, "row") as i:
@@ -87,10 +98,10 @@ def emit_row_table(
             slot = f.binary("add", i, int_const(t * plan.capacity))
             f.store(writer.pointers(row, guards), f.element_pointer(table, PTR, slot), 8)
         if not unrolled:
-            with f.loop(int_const(0), int_const(taps), 1, "tap") as t:
-                inner = IndexEmitter(f, {**inner_env, TAP: t}, Lanes(ROW, _LANES), index)
+            with f.loop(int_const(0), int_const(taps), 1, "tap") as tap:
+                inner = IndexEmitter(f, {**inner_env, TAP: tap}, Lanes(ROW, _LANES), index)
                 writer = _EntryWriter(f, inner, base, zeros, size)
-                slot = f.binary("add", i, f.binary("mul", t, int_const(plan.capacity)))
+                slot = f.binary("add", i, f.binary("mul", tap, int_const(plan.capacity)))
                 entry = writer.pointers(contraction.row, contraction.guards)
                 f.store(entry, f.element_pointer(table, PTR, slot), 8)
 
@@ -135,7 +146,8 @@ def _tap_row(contraction: Contraction, tap: int) -> tuple[Dim, tuple[Guard, ...]
     """Row offset and guards of one tap; guards that always hold are dropped."""
     at = {TAP: tap}
     guards = (
-        Guard(dims.substitute(g.index, at), dims.substitute(g.limit, at)) for g in contraction.guards
+        Guard(dims.substitute(g.index, at), dims.substitute(g.limit, at))
+        for g in contraction.guards
     )
     kept = tuple(g for g in guards if not _always(g))
     return dims.substitute(contraction.row, at), kept

@@ -12,7 +12,8 @@ def pack(b: Array, layout: PanelLayout) -> Array:
     """Pack B for the contraction kernel.
 
     `b` is [taps, depth, columns] or [batch, taps, depth, columns] in the layout's storage dtype
-    (bf16 as uint16 bits); the result is [batch, layout.size], contiguous (batch 1 for a `b` without one).
+    (bf16 as uint16 bits); the result is [batch, layout.size], contiguous (batch 1 for a `b`
+    without one).
     Raises ValueError when `b` does not have the layout's extents or dtype.
     """
     expected = (layout.taps, layout.depth, layout.columns)
@@ -26,4 +27,5 @@ def pack(b: Array, layout: PanelLayout) -> Array:
     padded = np.zeros((batches, taps, steps * layout.unit, panels * layout.width), b.dtype)
     padded[:, :, :depth, :columns] = b
     blocks = padded.reshape(batches, taps, steps, layout.unit, panels, layout.width)
-    return np.ascontiguousarray(blocks.transpose(0, 4, 1, 2, 5, 3)).reshape(batches, -1)
+    packed = np.ascontiguousarray(blocks.transpose(0, 4, 1, 2, 5, 3))
+    return packed.reshape(batches, panels * taps * steps * layout.width * layout.unit)

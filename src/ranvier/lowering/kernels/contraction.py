@@ -16,7 +16,8 @@ For every batch b, row m and column n:
   image sizes to scalars.
 - Columns n in the last panel beyond `columns` are neither loaded from epilogue operands nor
   stored.
-- Work is split over threads by rows or by panels, whichever balances better for the shape at run time.
+- Work is split over threads by rows, by panels or by both, whichever balances best for the shape
+  at run time.
 """
 
 from __future__ import annotations
