@@ -46,9 +46,9 @@ LAYERS = (
     Layer("MiniLM", 12, 128, 32),
     Layer("BERT-base", 12, 128, 64),
     Layer("GPT-2", 12, 128, 64, causal=True),
-    Layer("GPT-2", 12, 1024, 64, causal=True),
-    Layer("Swin-T window", 3 * 64, 49, 32),
-    Layer("long", 4, 2048, 64),
+    Layer("GPT-2", 2, 1024, 64, causal=True),
+    Layer("Swin-T window", 48, 49, 32),
+    Layer("long", 1, 2048, 64),
 )
 
 

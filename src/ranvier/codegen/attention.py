@@ -82,8 +82,18 @@ def _heads(frame: Frame, maxima: Val, totals: Val) -> None:
         low = frame.maximum(f.binary("sub", first, before), int_const(0))
         high = frame.minimum(f.binary("sub", last, before), blocks)
         with f.loop(low, high) as index:
-            query = f.binary("mul", index, int_const(QUERY_ROWS))
+            place = _balanced(frame, index, blocks) if frame.kernel.causal else index
+            query = f.binary("mul", place, int_const(QUERY_ROWS))
             _query_block(frame, outer, query, maxima, totals)
+
+
+def _balanced(frame: Frame, index: Val, blocks: Val) -> Val:
+    """0, n - 1, 1, n - 2, ...: any range of these below a diagonal costs about the same."""
+    f = frame.f
+    half = f.binary("lshr", index, int_const(1))
+    odd = f.compare("icmp ne", f.binary("and", index, int_const(1)), int_const(0))
+    from_end = f.binary("sub", frame.add(blocks, -1), half)
+    return f.select(odd, from_end, half)
 
 
 def _query_block(frame: Frame, outer: Val, query: Val, maxima: Val, totals: Val) -> None:
@@ -111,8 +121,8 @@ def _clear(frame: Frame, maxima: Val, totals: Val) -> None:
         place = int_const(row)
         f.store(float_const(-math.inf), f.element_pointer(maxima, FLOAT, place), 4)
         f.store(float_const(0.0), f.element_pointer(totals, FLOAT, place), 4)
-    for v in range(QUERY_ROWS * frame.value_vectors):
-        spot = frame.at(frame.sum_area, v * frame.vector_bytes)
+    with f.loop(int_const(0), int_const(QUERY_ROWS * frame.value_vectors)) as v:
+        spot = frame.row(frame.sum_area, v, frame.vector_bytes)
         f.store(float_const(0.0, frame.vector), spot, frame.vector_bytes)
 
 
@@ -126,14 +136,21 @@ def _store_row(frame: Frame, outer: Val, query: Val, row: Val, totals: Val) -> N
         inverse = f.select(empty, float_const(0.0), inverse)
     factor = f.splat(inverse, lanes)
     sums = frame.row(frame.sum_area, row, frame.value_vectors * frame.vector_bytes)
-    for v in range(frame.value_vectors):
-        value = f.load(frame.vector, frame.at(sums, v * frame.vector_bytes), frame.vector_bytes)
-        value = f.binary("fmul", value, factor)
-        variables = {**frame.environment, OUTER: outer, QUERY: query, DEPTH: int_const(v * lanes)}
-        active, value = _active(frame, kernel.value_dim - v * lanes, value)
+
+    def store(v: Val, present: int) -> None:
+        value = f.load(frame.vector, frame.row(sums, v, frame.vector_bytes), frame.vector_bytes)
+        column = f.binary("mul", v, int_const(lanes))
+        variables = {**frame.environment, OUTER: outer, QUERY: query, DEPTH: column}
+        active, value = _active(frame, present, f.binary("fmul", value, factor))
         emitter = ExpressionEmitter(f, frame.target, frame.operands, variables, active, value)
-        for store in kernel.stores:
-            emitter.store(store)
+        for item in kernel.stores:
+            emitter.store(item)
+
+    whole, rest = divmod(kernel.value_dim, lanes)
+    with f.loop(int_const(0), int_const(whole)) as vector_index:
+        store(vector_index, lanes)
+    if rest:
+        store(int_const(whole), rest)
 
 
 def _active(frame: Frame, present: int, value: Val) -> tuple[Lanes | None, Val]:

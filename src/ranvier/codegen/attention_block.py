@@ -92,24 +92,26 @@ def emit_scores(frame: Frame, block: Block) -> None:
 
 def emit_values(frame: Frame, block: Block) -> None:
     """sums += probabilities * values."""
-    f, unit = frame.f, frame.unit
-    groups = -(-frame.value_vectors // tile_vectors(frame))
+    f, unit, widest = frame.f, frame.unit, tile_vectors(frame)
     columns = frame.value_vectors * frame.vector_bytes
     steps = frame.round_up_div(block.keys, frame.lanes)
     steps = f.binary("mul", steps, int_const(frame.lanes // unit))
     first = f.binary("udiv", block.key, int_const(unit))
     values = frame.row(frame.value_area, first, columns)
-    for group in range(groups):
-        start = group * frame.value_vectors // groups
-        width = (group + 1) * frame.value_vectors // groups - start
-        offset = start * frame.vector_bytes
-        factors = _Factors(
-            frame.score_area, score_stride(), frame.at(values, offset), columns, frame.vector_bytes
-        )
-        target = frame.at(frame.sum_area, offset)
+
+    def tile(start: Val, width: int) -> None:
+        b = frame.row(values, start, frame.vector_bytes)
+        factors = _Factors(frame.score_area, score_stride(), b, columns, frame.vector_bytes)
+        target = frame.row(frame.sum_area, start, frame.vector_bytes)
         sums = _load_sums(frame, target, columns, width)
         sums = _product(frame, factors, steps, width, sums)
         _store_sums(frame, sums, target, columns, width)
+
+    whole, rest = divmod(frame.value_vectors, widest)
+    with f.loop(int_const(0), int_const(whole * widest), widest) as start:
+        tile(start, widest)
+    if rest:
+        tile(int_const(whole * widest), rest)
 
 
 # Products ----------------------------------------------------------------------------------------
@@ -197,7 +199,10 @@ def emit_softmax(frame: Frame, block: Block) -> None:
         none = f.compare("fcmp oeq", highest, float_const(-math.inf))
         base = f.select(none, float_const(0.0), highest)
         total = _exponentials(frame, block, scores, limit, factor, base)
-        _rescale(frame, block, row, f.binary("fsub", before, base), total)
+        with f.when(f.compare("icmp ne", block.key, int_const(0))):
+            _rescale(frame, block, row, f.binary("fsub", before, base))
+        place = f.element_pointer(block.totals, FLOAT, row)
+        f.store(f.binary("fadd", f.load(FLOAT, place, 4), total), place, 4)
 
 
 def _finish_scores(frame: Frame, block: Block, row: Val, scores: Val, limit: Val) -> float:
@@ -242,16 +247,21 @@ def _mask_below(frame: Frame, position: Val, limit: Val) -> Val:
     return f.compare("icmp slt", lane_steps(frame.lanes, 1, I32), f.splat(count, frame.lanes))
 
 
+def _last_vector(frame: Frame, limit: Val) -> Val:
+    """Where the vector starts that holds the last score below `limit`; 0 if there is none."""
+    before = frame.maximum(frame.add(limit, -1), int_const(0))
+    return frame.f.binary("and", before, int_const(-frame.lanes))
+
+
 def _row_maximum(frame: Frame, scores: Val, limit: Val) -> Val:
     """The largest score below `limit`, -inf for none; NaN is passed over."""
     f, lanes = frame.f, frame.lanes
     lowest = float_const(-math.inf, frame.vector)
-    whole = f.binary("and", limit, int_const(-lanes))
+    whole = _last_vector(frame, limit)
     with f.loop_carrying(int_const(0), whole, lanes, [lowest]) as loop:
         place = f.element_pointer(scores, FLOAT, loop.index)
         score = f.load(frame.vector, place, frame.vector_bytes)
         loop.next = [_larger(frame, score, loop.values[0])]
-    # The row has room for one vector more than the whole ones.
     rest = f.load(frame.vector, f.element_pointer(scores, FLOAT, whole), frame.vector_bytes)
     rest = f.select(_mask_below(frame, whole, limit), rest, lowest)
     return _across(frame, _larger(frame, rest, loop.results[0]), lambda a, b: _larger(frame, a, b))
@@ -326,15 +336,15 @@ def _exp2(frame: Frame, x: Val) -> Val:
     return f.select(tiny, like(x, 0.0), f.cast("bitcast", scaled, frame.vector))
 
 
-def _rescale(frame: Frame, block: Block, row: Val, change: Val, total: Val) -> None:
-    """Scale the row's sum and total so far by 2**change and add the block's total."""
+def _rescale(frame: Frame, block: Block, row: Val, change: Val) -> None:
+    """Scale the row's sums and total so far by 2**change."""
     f = frame.f
     alpha = _exp2(frame, f.splat(change, frame.lanes))
     first = f.emit(f"extractelement {alpha}, i64 0", FLOAT)
     place = f.element_pointer(block.totals, FLOAT, row)
-    f.store(fma(f, f.load(FLOAT, place, 4), first, total), place, 4)
+    f.store(f.binary("fmul", f.load(FLOAT, place, 4), first), place, 4)
     sums = frame.row(frame.sum_area, row, frame.value_vectors * frame.vector_bytes)
-    for v in range(frame.value_vectors):
-        spot = frame.at(sums, v * frame.vector_bytes)
+    with f.loop(int_const(0), int_const(frame.value_vectors)) as v:
+        spot = frame.row(sums, v, frame.vector_bytes)
         value = f.binary("fmul", f.load(frame.vector, spot, frame.vector_bytes), alpha)
         f.store(value, spot, frame.vector_bytes)
