@@ -32,6 +32,7 @@ from ranvier.ir.dtype import BF16, BY_NAME, F32, DType, encode
 from ranvier.lowering.expression import Access, Accumulator, Apply, Guard
 from ranvier.lowering.kernels.contraction import Contraction
 from ranvier.lowering.kernels.nest import Store
+from ranvier.lowering.kernels.panels import PanelLayout
 from ranvier.lowering.packing import pack
 
 B, M, T, N = (dims.symbol(name) for name in ("b", "m", "t", "n"))
@@ -52,11 +53,23 @@ class Layer:
     stride: int = 1
     padding: int = 0
     residual: bool = False
+    shared: bool = False  # channels and filters are scalars, as in kernels that layers share
+    row_taps: bool = False  # a kernel row is one tap; the input has its padding in memory
 
     @property
     def out(self) -> int:
         """Height and width of the result."""
         return (self.size + 2 * self.padding - self.kernel) // self.stride + 1
+
+    @property
+    def taps(self) -> int:
+        """Taps of the contraction."""
+        return self.kernel if self.row_taps else self.kernel**2
+
+    @property
+    def depth(self) -> int:
+        """Contiguous elements per tap."""
+        return self.kernel * self.channels if self.row_taps else self.channels
 
     @property
     def macs(self) -> int:
@@ -65,6 +78,8 @@ class Layer:
 
 
 LAYERS = (
+    Layer("conv1 7x(7*3)/2", 230, 3, 64, 7, 2, row_taps=True),
+    Layer("conv1 7x(7*4)/2", 230, 4, 64, 7, 2, row_taps=True),
     Layer("conv1 7x7/2 (3->4)", 224, 4, 64, 7, 2, 3),
     Layer("56 1x1 64-64", 56, 64, 64),
     Layer("56 3x3 64-64", 56, 64, 64, 3, 1, 1),
@@ -81,12 +96,21 @@ LAYERS = (
     Layer("7 1x1 512-2048 +", 7, 512, 2048, residual=True),
     Layer("7 1x1 2048-512", 7, 2048, 512),
     Layer("7 3x3 512-512", 7, 512, 512, 3, 1, 1),
+    Layer("56 1x1 64-64 shared", 56, 64, 64, shared=True),
+    Layer("56 1x1 64-256 + shared", 56, 64, 256, residual=True, shared=True),
+    Layer("56 1x1 256-64 shared", 56, 256, 64, shared=True),
+    Layer("56 1x1/2 256-512 shared", 56, 256, 512, 1, 2, shared=True),
+    Layer("14 3x3 256-256 shared", 14, 256, 256, 3, 1, 1, shared=True),
+    Layer("7 1x1 512-2048 + shared", 7, 512, 2048, residual=True, shared=True),
     Layer("112 1x1 32-16", 112, 32, 16),
     Layer("56 1x1 24-144", 56, 24, 144),
     Layer("14 1x1 96-576", 14, 96, 576),
     Layer("14 1x1 576-96", 14, 576, 96),
     Layer("head 1280-1000", 1, 1280, 1000),
 )
+
+
+SCALARS = ("images", "H", "W", "OH", "OW", "P", "D")
 
 
 def describe(layer: Layer, dtype: DType) -> Contraction:
@@ -96,21 +120,27 @@ def describe(layer: Layer, dtype: DType) -> Contraction:
     rows = images * oh * ow
     m = dims.symbol("m", 0, rows - 1)
     guards: tuple[Guard, ...] = ()
-    row = m * layer.channels
+    depth: dims.Dim = layer.depth
+    columns: dims.Dim = layer.filters
+    if layer.shared:
+        columns = dims.symbol("P", 1) * 64
+        depth = dims.symbol("D", 1) * 2 if layer.kernel == 1 else depth
+    row = m * depth
     if layer.kernel > 1 or layer.stride > 1:
         image, rest = m // (oh * ow), m % (oh * ow)
-        y = rest // ow * layer.stride + T // layer.kernel - layer.padding
-        x = rest % ow * layer.stride + T % layer.kernel - layer.padding
-        row = ((image * h + y) * w + x) * layer.channels
+        ky, kx = (T, 0) if layer.row_taps else (T // layer.kernel, T % layer.kernel)
+        y = rest // ow * layer.stride + ky - layer.padding
+        x = rest % ow * layer.stride + kx - layer.padding
+        row = ((image * h + y) * w + x) * (depth if layer.kernel == 1 else layer.channels)
         guards = (Guard(y, h), Guard(x, w)) if layer.padding else ()
-    offset = m * layer.filters + N
+    offset = m * columns + N
     value: Apply = Apply("add", (Accumulator(), Access(3, N, F32)), F32)
     if layer.residual:
         value = Apply("add", (value, Access(4, offset, dtype)), F32)
     stores = (Store(2, offset, dtype, Apply("relu", (value,), F32)),)
     return Contraction(
-        1, rows, layer.filters, layer.kernel**2, layer.channels, 0, 1, dtype, row, guards, 0,
-        stores, 5 if layer.residual else 4, ("images", "H", "W", "OH", "OW"),
+        1, rows, columns, layer.taps, depth, 0, 1, dtype, row, guards, 0,
+        stores, 5 if layer.residual else 4, SCALARS,
     )  # fmt: skip
 
 
@@ -216,7 +246,7 @@ def measure(
     module = ModuleWriter(target.triple)
     emit_contraction(module, "kernel", contraction, target)
     native = Native(str(module), target)
-    function = native.function("kernel", contraction.operand_count, 7)
+    function = native.function("kernel", contraction.operand_count, len(SCALARS) + 2)
     rng = np.random.default_rng(0)
 
     def random(*shape: int) -> np.ndarray:
@@ -224,12 +254,14 @@ def measure(
 
     out = (batch, layer.out, layer.out, layer.filters)
     a = random(batch, layer.size, layer.size, layer.channels)
-    weights = random(layer.kernel**2, layer.channels, layer.filters)
-    packed = aligned(pack(weights, contraction.layout(target.lanes)))
+    weights = random(layer.taps, layer.depth, layer.filters)
+    layout = PanelLayout(layer.filters, layer.depth, layer.taps, dtype, target.lanes)
+    packed = aligned(pack(weights, layout))
     bias = aligned(rng.standard_normal(layer.filters, np.float32))
     arrays = [a, packed, random(*out), bias, *([random(*out)] if layer.residual else [])]
     pointers = [array.ctypes.data for array in arrays]
-    scalars = [batch, layer.size, layer.size, layer.out, layer.out]
+    size, out_size, panels, pairs = layer.size, layer.out, layer.filters // 64, layer.depth // 2
+    scalars = [batch, size, size, out_size, out_size, panels, pairs]
     seconds = timer(function, [*pointers, *scalars], threads, budget)
     rate = 2 * layer.macs * batch / seconds * 1e-9
     return Result(rate, native.seconds * 1e3, str(module).count("\n"))

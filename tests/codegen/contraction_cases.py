@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -133,6 +134,12 @@ def run(
     threads: int,
 ) -> None:  # fmt: skip
     """Compile and call a contraction."""
+    compiled(contraction, target)("k", arrays, scalars, threads)
+
+
+@lru_cache(maxsize=16)
+def compiled(contraction: Contraction, target: Target) -> Compiled:
+    """The contraction as function `k`."""
     module = ModuleWriter(target.triple)
     emit_contraction(module, "k", contraction, target)
-    Compiled(module, target)("k", arrays, scalars, threads)
+    return Compiled(module, target)

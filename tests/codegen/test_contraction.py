@@ -287,3 +287,20 @@ def test_inner_loops_do_not_touch_the_stack(target: Target, dtype: DType, kernel
     inner = [code for _, code in loops if "vdpbf16ps" in code or "vfmadd" in code]
     assert inner, body
     assert not any("%rsp" in code for code in inner)
+
+
+def test_columns_of_whole_panels_need_no_partial_kinds() -> None:
+    target = TARGETS[-1]
+    panels = dims.symbol("panels")
+    columns, stores = panels * 64, result_rows(M * panels * 64, F32)
+    contraction = Contraction(1, 7, columns, 1, 6, 0, 1, F32, M * 6, (), 0, stores, 3, ("panels",))
+    module = ModuleWriter(target.triple)
+    emit_contraction(module, "k", contraction, target)
+    assert re.search(r"@k\.r1v\df\(", str(module))
+    assert not re.search(r"@k\.r1v\dt\(", str(module))
+    rng = np.random.default_rng(0)
+    a, b = values(rng, (7, 6), F32), values(rng, (1, 6, 128), F32)
+    packed = aligned(pack(b, PanelLayout(128, 6, 1, F32, target.lanes)))
+    out = fenced(np.zeros((7, 128), np.float32))
+    run(contraction, target, [fenced(a), packed, out], [2], 1)
+    np.testing.assert_array_equal(out, a @ b[0])

@@ -96,13 +96,15 @@ class _Kernel:
     def kinds(self) -> tuple[_Kind, ...]:
         """The panel kinds that occur, widest first: full ones, and partial last ones."""
         columns, layout = self.contraction.columns, self.layout
+        if dims.divides(layout.width, columns):
+            return (_Kind(layout.vectors, False),)
         if not isinstance(columns, int):
             narrow = [v for v in (4, 2, 1) if v < layout.vectors]
             partial = [_Kind(v, True) for v in (layout.vectors, *narrow)]
             return (_Kind(layout.vectors, False), *partial)
         full = (_Kind(layout.vectors, False),) if columns >= layout.width else ()
         rest = columns % layout.width
-        return (*full, _Kind(-(-rest // self.target.lanes), True)) if rest else full
+        return (*full, _Kind(-(-rest // self.target.lanes), True))
 
     @cached_property
     def functions(self) -> dict[int, TileFunction]:

@@ -2,8 +2,8 @@
 
 Per step: `vectors` loads of packed B, `rows` broadcasts of A, `rows * vectors` multiply-adds, so
 that the multiply-add unit is never without work while loads and address arithmetic fit beside it.
-The tile shapes follow BLIS (Van Zee and van de Geijn, ACM TOMS 41, 2015); running one tile over many
-(A row, B block) pairs before it is stored is the batch-reduce GEMM of arXiv 1906.06440.
+The tile shapes follow BLIS (Van Zee and van de Geijn, ACM TOMS 41, 2015); running one tile over
+many (A row, B block) pairs before it is stored is the batch-reduce GEMM of arXiv 1906.06440.
 """
 
 from __future__ import annotations

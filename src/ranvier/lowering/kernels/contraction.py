@@ -14,6 +14,8 @@ For every batch b, row m and column n:
 - Guards, or a `row` that is not linear in m or that depends on the tap, need a static number of
   taps; guards need a static depth too. Bake kernel size, dilation and stride into `row`; leave
   image sizes to scalars.
+- Extents that are scalars are best given with the factors that are known: columns `64 * p` need no
+  code for a partial panel, a bf16 depth `2 * d` none for an odd one.
 - Columns n in the last panel beyond `columns` are neither loaded from epilogue operands nor
   stored.
 - Work is split over threads by rows, by panels or by both, whichever balances best for the shape
