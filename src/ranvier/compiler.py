@@ -23,7 +23,10 @@ from ranvier.ir.printer import format_graph
 from ranvier.lowering.lower import lower
 from ranvier.lowering.program import Buffer, Program, Step
 from ranvier.passes.canonicalize import Canonicalize
+from ranvier.passes.decompose import Decompose
+from ranvier.passes.fold_batch_norm import FoldBatchNorm
 from ranvier.passes.fold_constants import FoldConstants
+from ranvier.passes.precision import Precision
 
 Pass = Callable[[Graph], Graph]
 Progress = Callable[[str, float], None]  # (stage, fraction done)
@@ -87,7 +90,9 @@ def compile_graph(
 
 def pipeline(precision: str) -> Sequence[Pass]:
     """The target-independent passes, in order."""
-    return (Canonicalize(), FoldConstants(), Canonicalize())
+    cleanup = (Canonicalize(), FoldConstants(), Canonicalize())
+    passes = (*cleanup, FoldBatchNorm(), Decompose(), *cleanup)
+    return passes if precision == "f32" else (*passes, Precision(precision), *cleanup)
 
 
 class _Clock:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from ranvier.codegen.attention import emit_attention
 from ranvier.codegen.builder import I1, I64, PTR, FunctionBuilder, ModuleWriter, Val, int_const
 from ranvier.codegen.contraction import emit_contraction
 from ranvier.codegen.depthwise import emit_depthwise
 from ranvier.codegen.nest import emit_nest
 from ranvier.codegen.target import Target
 from ranvier.ir.dim import Dim
+from ranvier.lowering.kernels.attention import Attention
 from ranvier.lowering.kernels.contraction import Contraction
 from ranvier.lowering.kernels.depthwise import Depthwise
 from ranvier.lowering.kernels.nest import Nest
@@ -21,6 +23,7 @@ EMITTERS: dict[type, Emitter] = {  # kernel description -> code generator
     Nest: emit_nest,  # type: ignore[dict-item]
     Contraction: emit_contraction,  # type: ignore[dict-item]
     Depthwise: emit_depthwise,  # type: ignore[dict-item]
+    Attention: emit_attention,  # type: ignore[dict-item]
 }
 _BUFFERS, _DIMS, _PROFILE, _FIRST, _END = 0, 1, 2, 3, 4  # context words, docs/architecture.md section 4
 

@@ -29,7 +29,7 @@ from ranvier.lowering.scope import KernelScope, linear_offset
 if TYPE_CHECKING:
     from ranvier.lowering.lower import Lowering
 
-DEPTH = "k"
+DEPTH = "$k"
 
 
 def lower_matmul(lowering: Lowering, root: Node, epilogue: Epilogue) -> None:

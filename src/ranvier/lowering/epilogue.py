@@ -36,7 +36,7 @@ def plan_epilogues(graph: Graph, lowering: Lowering) -> dict[Node, Epilogue]:
     position = {node: index for index, node in enumerate(graph.nodes)}
     chosen: dict[Node, Epilogue] = {}
     for node in reversed(graph.nodes):
-        if not is_contraction(node, lowering):
+        if not is_contraction(node, graph):
             continue
         nodes: list[Node] = []
         values = [node.result]
@@ -55,12 +55,15 @@ def plan_epilogues(graph: Graph, lowering: Lowering) -> dict[Node, Epilogue]:
     return dict(sorted(chosen.items(), key=lambda item: position[item[0]]))
 
 
-def is_contraction(node: Node, lowering: Lowering) -> bool:
-    """Whether a contraction kernel (not a plain nest) computes this node."""
-    if node.op == "matmul":
-        a, b = node.operands
-        return a.dtype in (F32, BF16) and a.dtype is b.dtype
-    if node.op != "conv":
+def is_contraction(node: Node, graph: Graph) -> bool:
+    """Whether a contraction or attention kernel (not a plain nest) computes this node."""
+    if node.op not in ("matmul", "conv", "attention"):
         return False
-    x, weight = node.operands[:2]
-    return x.dtype in (F32, BF16) and lowering.constant(weight) is not None and x.dtype is weight.dtype
+    a, b = node.operands[:2]
+    if a.dtype not in (F32, BF16) or a.dtype is not b.dtype:
+        return False
+    if node.op == "conv":
+        return graph.constant(b) is not None
+    if node.op == "attention":
+        return isinstance(a.shape[-1], int) and isinstance(node.operands[2].shape[-1], int)
+    return True

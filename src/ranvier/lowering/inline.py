@@ -18,6 +18,7 @@ from ranvier.ir.dtype import BOOL, I64
 from ranvier.ir.graph import Node, Value
 from ranvier.lowering.expression import (
     Access,
+    Accumulator,
     Apply,
     Expression,
     Guard,
@@ -26,6 +27,7 @@ from ranvier.lowering.expression import (
     Loop,
     Reduce,
     compute_dtype,
+    walk,
 )
 from ranvier.lowering.layout import ELEMENTWISE
 from ranvier.lowering.scope import KernelScope, delinearize, linear_offset
@@ -80,7 +82,13 @@ def _elementwise(inliner: Inliner, node: Node, indices: Indices, guards: Guards)
     if node.op == "cast" and operands[0].dtype == dtype:
         return operands[0]
     attributes = tuple(sorted((k, v) for k, v in node.attributes.items() if k != "dtype"))
+    if node.op in ("add", "mul") and not _has_accumulator(operands[0]) and _has_accumulator(operands[1]):
+        operands = operands[::-1]  # one form for both orders, so their kernels are shared
     return Apply(node.op, operands, dtype, attributes)
+
+
+def _has_accumulator(expression: Expression) -> bool:
+    return any(isinstance(node, Accumulator) for node in walk(expression))
 
 
 # Index maps -----------------------------------------------------------------------------------------------------------

@@ -14,16 +14,17 @@ import numpy as np
 from ranvier.codegen.target import Target
 from ranvier.errors import UnsupportedOperatorError
 from ranvier.ir import dim as dims
-from ranvier.ir.dtype import BF16, F32, Array, DType, decode
+from ranvier.ir.dtype import Array, DType, decode
 from ranvier.ir.graph import Graph, Node, TensorType, Value
-from ranvier.lowering import concat, contract, convolve
-from ranvier.lowering.epilogue import Epilogue, plan_epilogues
+from ranvier.lowering import attend, concat, contract, convolve
+from ranvier.lowering.epilogue import Epilogue, is_contraction, plan_epilogues
 from ranvier.lowering.inline import HAS_REDUCTION, RULES, VIEWS, Inliner, row_major
 from ranvier.lowering.layout import ELEMENTWISE, channels_last, physical_order
 from ranvier.lowering.nests import add_nest
 from ranvier.lowering.program import Buffer, Program, Step, Tensor
 from ranvier.lowering.scope import KernelScope, linear_offset
 
+DIRECT = frozenset({"constant", "concat"})  # lowered without a rule for single elements
 MAXIMUM_INLINED = 48  # operators in one expression before a value is written to memory
 
 
@@ -37,7 +38,7 @@ def lower(graph: Graph, target: Target) -> Program:
 
 def unsupported(graph: Graph) -> list[Node]:
     """The nodes of `graph` for which there is no native lowering."""
-    return [n for n in graph.nodes if n.op not in RULES and n.op not in ("constant", "concat")]
+    return [n for n in graph.nodes if n.op not in RULES and n.op not in DIRECT and not is_contraction(n, graph)]
 
 
 class Lowering:
@@ -89,10 +90,12 @@ class Lowering:
             self.materialize(value)
 
     def _lower_contraction(self, root: Node, epilogue: Epilogue) -> None:
-        if root.op == "conv":
-            convolve.lower_conv(self, root, epilogue)
-        else:
-            contract.lower_matmul(self, root, epilogue)
+        rules = {
+            "conv": convolve.lower_conv,
+            "matmul": contract.lower_matmul,
+            "attention": attend.lower_attention,
+        }
+        rules[root.op](self, root, epilogue)
 
     def _is_needed_in_memory(self, node: Node) -> bool:
         value = node.results[0]
@@ -252,11 +255,6 @@ class Lowering:
             if self._output_index[value] == index and self.program.buffers[self.tensors[value].buffer].kind == "output":
                 return
         self.write_nest(value, self._external("output", value, index))
-
-
-def contraction_dtype(dtype: DType) -> bool:
-    """Whether the contraction kernels take this element type."""
-    return dtype in (F32, BF16)
 
 
 def _describe_missing(nodes: list[Node]) -> str:

@@ -71,7 +71,7 @@ class AbstractRenaming(Renaming):
             return dim
         total: Dim = 0
         for term, factor in dim.terms:
-            sized = abs(factor) >= ABSTRACT_FROM and bool(term)
+            sized = abs(factor) >= ABSTRACT_FROM
             sign = -1 if factor < 0 else 1
             product: Dim = self.number(abs(factor)) * sign if sized else factor
             for atom in term:

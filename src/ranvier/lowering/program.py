@@ -11,11 +11,12 @@ from typing import Literal
 
 from ranvier.ir.dim import Dim
 from ranvier.ir.dtype import Array, DType
+from ranvier.lowering.kernels.attention import Attention
 from ranvier.lowering.kernels.contraction import Contraction
 from ranvier.lowering.kernels.depthwise import Depthwise
 from ranvier.lowering.kernels.nest import Nest
 
-Kernel = Nest | Contraction | Depthwise
+Kernel = Nest | Contraction | Depthwise | Attention
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,13 +32,13 @@ class KernelScope:
 
     def loop(self, extent: Dim) -> Loop:
         """A loop with a fresh variable."""
-        loop = Loop(f"v{len(self.bound)}", extent)
+        loop = Loop(f"$v{len(self.bound)}", extent)
         self.bound.add(loop.name)
         return loop
 
     def data_symbol(self, maximum: Dim) -> tuple[str, Dim]:
         """A fresh name for an index that is read from memory, with its dim (0 .. maximum)."""
-        name = f"g{len(self.bound)}"
+        name = f"$g{len(self.bound)}"
         self.bound.add(name)
         return name, dims.symbol(name, 0, maximum)
 

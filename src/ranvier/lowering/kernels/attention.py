@@ -26,8 +26,8 @@ from ranvier.ir.dtype import BF16, DType
 from ranvier.lowering.expression import Expression
 from ranvier.lowering.kernels.nest import Store
 
-OUTER, QUERY, KEY, DEPTH = "b", "i", "j", "d"  # names of the variables in mask and stores
-ROW = "r"  # name of the row variable in `Rows.start`
+OUTER, QUERY, KEY, DEPTH = "$b", "$i", "$j", "$d"  # names of the variables in mask and stores
+ROW = "$r"  # name of the row variable in `Rows.start`
 QUERY_ROWS = 6  # queries that are computed together
 KEY_BLOCK = 512  # keys whose scores are in scratch at a time
 _LANES = 16  # scratch is laid out for the widest vectors

@@ -32,7 +32,7 @@ from ranvier.lowering.expression import Guard
 from ranvier.lowering.kernels.nest import Store
 from ranvier.lowering.kernels.panels import PanelLayout
 
-BATCH, ROW, TAP, COLUMN = "b", "m", "t", "n"  # names of the variables in `row`, guards and stores
+BATCH, ROW, TAP, COLUMN = "$b", "$m", "$t", "$n"  # variables in `row`, guards and stores; no model symbol has a "$"
 
 
 @dataclass(frozen=True)

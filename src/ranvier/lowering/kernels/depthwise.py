@@ -27,7 +27,7 @@ from ranvier.ir.dim import Dim
 from ranvier.ir.dtype import DType
 from ranvier.lowering.kernels.nest import Store
 
-IMAGE, ROW, COLUMN, CHANNEL = "n", "y", "x", "c"  # names of the variables in the stores
+IMAGE, ROW, COLUMN, CHANNEL = "$n", "$y", "$x", "$c"  # names of the variables in the stores
 WEIGHT_BLOCK = 16  # channels that lie together in the packed weights
 
 
