@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from ranvier.ir.dim import Dim
 from ranvier.ir.dtype import Array, DType
 
@@ -151,6 +153,7 @@ class GraphBuilder:
         """A constant of `dtype` (its own by default; give BF16 for bits held as uint16)."""
         from ranvier.ir.dtype import from_numpy
 
+        array = np.asarray(array)
         kind = dtype or from_numpy(array.dtype)
         value = Value(self.unique(name), TensorType(kind, tuple(array.shape)))
         self.nodes.append(Node("constant", (), (value,), {"value": array}, source))

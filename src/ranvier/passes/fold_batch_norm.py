@@ -37,9 +37,16 @@ def _wide(m: Match, value: Value) -> Numbers | None:
     return None if array is None else array.astype(np.float64)
 
 
-def _folded(m: Match, numbers: Numbers, like: Value) -> Value:
-    """A constant with the element type of `like`."""
-    return m.new_constant(encode(_single(numbers, like), like.dtype), like.dtype)
+def _folded(m: Match, numbers: Numbers, like: Value, name: str = "") -> Value:
+    """A constant with the element type of `like`, and its name unless there is a better one."""
+    return m.new_constant(encode(_single(numbers, like), like.dtype), like.dtype, name or like.name)
+
+
+def _new_bias(m: Match, numbers: Numbers, old: Value | None, weights: Value) -> Value:
+    """A bias in the place of `old`, or beside `weights` where there was none."""
+    if old is not None:
+        return _folded(m, numbers, old)
+    return _folded(m, numbers, weights, f"{m.result.name}.bias")
 
 
 def _single(numbers: Numbers, like: Value) -> Array:
@@ -86,7 +93,7 @@ def _scale_convolution(m: Match, node: Node, scale: Numbers, shift: Numbers) -> 
     assert old is not None
     operands = [node.operands[0], _folded(m, scaled, weights)]
     if bias is not None or shift.any():
-        operands.append(_folded(m, old * scale + shift, weights if bias is None else bias))
+        operands.append(_new_bias(m, old * scale + shift, bias, weights))
     return m.become(node.op, *operands, **node.attributes)
 
 
@@ -121,7 +128,7 @@ def norm_before_convolution(m: Match) -> Value | None:
     operands = [before.operands[0], _folded(m, scaled.reshape(wide.shape), weights)]
     if bias or added.any():
         total = added if old is None else added + old
-        operands.append(_folded(m, total, bias[0] if bias else weights))
+        operands.append(_new_bias(m, total, bias[0] if bias else None, weights))
     return m.become("conv", *operands, **m.node.attributes)
 
 
@@ -200,7 +207,10 @@ def norm_alone(m: Match) -> Value | None:
     if affine is None:
         return None
     shape = (-1,) + (1,) * (m.x.rank - 2)
-    scale, shift = (_folded(m, numbers.reshape(shape), m.x) for numbers in affine)
+    scale, shift = (
+        _folded(m, numbers.reshape(shape), m.x, f"{m.result.name}.{name}")
+        for name, numbers in zip(("scale", "shift"), affine, strict=True)
+    )
     return m.become("add", m.add("mul", m.x, scale), shift)
 
 

@@ -88,11 +88,11 @@ class Match:
         hint = f"{self.node.results[0].name}.{op}"
         return self.sweep.build(op, operands, attributes, (hint,), self.node.source, fresh=True)[0]
 
-    def new_constant(self, array: Array, dtype: DType | None = None) -> Value:
+    def new_constant(self, array: Array, dtype: DType | None = None, name: str = "") -> Value:
         """A new constant, of the array's own element type unless `dtype` says bf16."""
         kind = dtype or from_numpy(array.dtype)
-        name = self.sweep.unique(f"{self.node.results[0].name}.constant")
-        value = Value(name, TensorType(kind, tuple(array.shape)))
+        hint = name or f"{self.node.results[0].name}.constant"
+        value = Value(self.sweep.unique(hint), TensorType(kind, tuple(array.shape)))
         return self.sweep.place(Node("constant", (), (value,), {"value": array}, self.node.source))[
             0
         ]
