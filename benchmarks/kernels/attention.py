@@ -20,13 +20,16 @@ from ranvier.codegen.target import Target, target_named
 from ranvier.ir import dim as dims
 from ranvier.ir.dtype import BF16, F32, DType, encode
 from ranvier.lowering.expression import Accumulator
+from ranvier.lowering.kernels import attention
 from ranvier.lowering.kernels.attention import Attention, Rows, scratch_bytes
 from ranvier.lowering.kernels.nest import Store
 
 BUDGET = 0.25  # seconds per measurement
 SCALARS = ("B", "S")
 B, S = (dims.symbol(name) for name in SCALARS)
-OUTER, QUERY, DEPTH, ROW = (dims.symbol(name) for name in "bidr")
+OUTER, QUERY, DEPTH, ROW = (
+    dims.symbol(name) for name in (attention.OUTER, attention.QUERY, attention.DEPTH, attention.ROW)
+)
 
 
 @dataclass(frozen=True)

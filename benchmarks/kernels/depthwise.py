@@ -20,13 +20,17 @@ from ranvier.codegen.target import Target, target_named
 from ranvier.ir import dim as dims
 from ranvier.ir.dtype import BF16, F32, DType, encode
 from ranvier.lowering.expression import Accumulator
+from ranvier.lowering.kernels import depthwise
 from ranvier.lowering.kernels.depthwise import Depthwise, pack_weights, preferred_tile
 from ranvier.lowering.kernels.nest import Store
 
 BUDGET = 0.25  # seconds per measurement
 SCALARS = ("N", "H", "W", "HO", "WO", "C")
 N, H, W, HO, WO, C = (dims.symbol(name) for name in SCALARS)
-IMAGE, ROW, COLUMN, CHANNEL = (dims.symbol(name) for name in "nyxc")
+IMAGE, ROW, COLUMN, CHANNEL = (
+    dims.symbol(name)
+    for name in (depthwise.IMAGE, depthwise.ROW, depthwise.COLUMN, depthwise.CHANNEL)
+)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from ranvier.errors import CompileError
 from ranvier.ir import dim as dims
 from ranvier.ir.dtype import BF16, BOOL, F32, F64, DType, decode, encode
 from ranvier.lowering.expression import Access, Accumulator, Apply, Expression, Literal
+from ranvier.lowering.kernels import attention
 from ranvier.lowering.kernels.attention import (
     QUERY_ROWS,
     Attention,
@@ -29,7 +30,10 @@ from tests.codegen.jit import Compiled, host_targets
 Doubles = npt.NDArray[np.float64]
 SCALARS = ("B", "SQ", "SK")
 B, SQ, SK = (dims.symbol(name) for name in SCALARS)
-OUTER, QUERY, KEY, DEPTH, ROW = (dims.symbol(name) for name in "bijdr")
+OUTER, QUERY, KEY, DEPTH, ROW = (
+    dims.symbol(name)
+    for name in (attention.OUTER, attention.QUERY, attention.KEY, attention.DEPTH, attention.ROW)
+)
 TARGETS = pytest.mark.parametrize("target", host_targets(), ids=lambda t: t.name)
 DTYPES = pytest.mark.parametrize("dtype", [F32, BF16], ids=str)
 ADDED = Apply("add", (Accumulator(), Access(3, QUERY * SK + KEY, F32)), F32)
@@ -119,14 +123,15 @@ def run(
     images = x.shape[0]
     shape = (images, sq, HEADS, kernel.value_dim)
     out = fenced(np.full(shape, 7, kernel.dtype.storage))
-    around = out.base.copy()
+    memory = np.asarray(out.base)
+    around = memory.copy()
     sizes = {"B": images * HEADS, "SQ": sq, "SK": sk}
     per_thread = dims.evaluate(scratch_bytes(kernel, target.has_bf16_dot), sizes)
     scratch = aligned(np.full(per_thread * threads + 64, 255, np.uint8))
     compiled("k", [fenced(x), out, scratch, mask], tuple(sizes.values()), threads)
     assert (scratch[per_thread * threads :] == 255).all()
-    np.testing.assert_array_equal(out.base[:64], around[:64])
-    np.testing.assert_array_equal(out.base[-64:], around[-64:])
+    np.testing.assert_array_equal(memory[:64], around[:64])
+    np.testing.assert_array_equal(memory[-64:], around[-64:])
     return np.asarray(decode(out, kernel.dtype), np.float64)
 
 

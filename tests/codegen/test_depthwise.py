@@ -18,6 +18,7 @@ from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
 from ranvier.ir.dtype import BF16, F32, F64, DType, decode, encode
 from ranvier.lowering.expression import Access, Accumulator, Apply, Expression
+from ranvier.lowering.kernels import depthwise
 from ranvier.lowering.kernels.depthwise import (
     Depthwise,
     pack_weights,
@@ -30,7 +31,10 @@ from tests.codegen.jit import Compiled, host_targets
 Floats = npt.NDArray[np.float32]
 SCALARS = ("N", "H", "W", "HO", "WO", "C")
 N, H, W, HO, WO, C = (dims.symbol(name) for name in SCALARS)
-IMAGE, ROW, COLUMN, CHANNEL = (dims.symbol(name) for name in "nyxc")
+IMAGE, ROW, COLUMN, CHANNEL = (
+    dims.symbol(name)
+    for name in (depthwise.IMAGE, depthwise.ROW, depthwise.COLUMN, depthwise.CHANNEL)
+)
 TARGETS = pytest.mark.parametrize("target", host_targets(), ids=lambda t: t.name)
 
 
@@ -120,7 +124,8 @@ def check(
     bias = rng.standard_normal(c).astype(np.float32)
     ho, wo = g.out(0, h), g.out(1, w)
     out = fenced(np.full((n, ho, wo, c), 7, out_dtype.storage))
-    around = out.base.copy()
+    memory = np.asarray(out.base)
+    around = memory.copy()
     packed = aligned(pack_weights(weight))
     arrays = [fenced(x), packed, out, fenced(bias)]
     compiled("k", arrays, (n, h, w, ho, wo, c), threads)
@@ -128,9 +133,10 @@ def check(
     if activation:
         expected = np.maximum(expected + bias, 0)
     tolerance = 1e-5 * g.kernel[0] * g.kernel[1] if out_dtype is F32 else 1e-2
-    np.testing.assert_allclose(decode(out, out_dtype), expected, tolerance, tolerance)
-    np.testing.assert_array_equal(out.base[:64], around[:64])
-    np.testing.assert_array_equal(out.base[-64:], around[-64:])
+    actual = np.asarray(decode(out, out_dtype), np.float32)
+    np.testing.assert_allclose(actual, expected, tolerance, tolerance)
+    np.testing.assert_array_equal(memory[:64], around[:64])
+    np.testing.assert_array_equal(memory[-64:], around[-64:])
 
 
 CASES = [
