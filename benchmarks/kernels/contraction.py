@@ -30,12 +30,12 @@ from ranvier.codegen.target import Target, target_named
 from ranvier.ir import dim as dims
 from ranvier.ir.dtype import BF16, BY_NAME, F32, DType, encode
 from ranvier.lowering.expression import Access, Accumulator, Apply, Guard
-from ranvier.lowering.kernels.contraction import Contraction
+from ranvier.lowering.kernels.contraction import BATCH, COLUMN, ROW, TAP, Contraction
 from ranvier.lowering.kernels.nest import Store
 from ranvier.lowering.kernels.panels import PanelLayout
 from ranvier.lowering.packing import pack
 
-B, M, T, N = (dims.symbol(name) for name in ("b", "m", "t", "n"))
+B, M, T, N = (dims.symbol(name) for name in (BATCH, ROW, TAP, COLUMN))
 
 
 Timer = Callable[[Kernel, Sequence[int], int, float], float]
@@ -118,7 +118,7 @@ def describe(layer: Layer, dtype: DType) -> Contraction:
     images, h, w = (dims.symbol(name, 1) for name in ("images", "H", "W"))
     oh, ow = dims.symbol("OH", 1), dims.symbol("OW", 1)
     rows = images * oh * ow
-    m = dims.symbol("m", 0, rows - 1)
+    m = dims.symbol(ROW, 0, rows - 1)
     guards: tuple[Guard, ...] = ()
     depth: dims.Dim = layer.depth
     columns: dims.Dim = layer.filters
@@ -183,7 +183,7 @@ MATMULS = (
 def describe_matmul(case: Matmul, dtype: DType, lanes: int) -> Contraction:
     """The contraction of a product, without bias."""
     rows, columns, depth = (case.extent(name) for name in ("rows", "columns", "depth"))
-    m = dims.symbol("m", 0, rows - 1)
+    m = dims.symbol(ROW, 0, rows - 1)
     stores = (Store(2, (B * rows + m) * columns + N, dtype, Accumulator()),)
     contraction = Contraction(
         case.batches, rows, columns, 1, depth, 0, 1, dtype, (B * rows + m) * depth, (), 0, stores,

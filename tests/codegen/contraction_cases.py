@@ -16,13 +16,13 @@ from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
 from ranvier.ir.dtype import BF16, F32, DType, decode, encode
 from ranvier.lowering.expression import Accumulator, Expression
-from ranvier.lowering.kernels.contraction import Contraction
+from ranvier.lowering.kernels.contraction import BATCH, COLUMN, ROW, TAP, Contraction
 from ranvier.lowering.kernels.nest import Store
 from ranvier.lowering.packing import pack
 from tests.codegen.jit import Compiled
 
 Floats = npt.NDArray[np.float32]
-B, M, T, N = (dims.symbol(name) for name in ("b", "m", "t", "n"))
+B, M, T, N = (dims.symbol(name) for name in (BATCH, ROW, TAP, COLUMN))
 
 
 def values(rng: np.random.Generator, shape: Sequence[int], dtype: DType) -> np.ndarray:

@@ -19,7 +19,7 @@ from ranvier.errors import CompileError
 from ranvier.ir import dim as dims
 from ranvier.ir.dtype import BF16, F32, DType, decode, encode
 from ranvier.lowering.expression import Access, Accumulator, Apply, Expression, Guard
-from ranvier.lowering.kernels.contraction import Contraction
+from ranvier.lowering.kernels.contraction import ROW, Contraction
 from ranvier.lowering.kernels.nest import Store
 from ranvier.lowering.kernels.panels import PanelLayout
 from ranvier.lowering.packing import pack
@@ -98,7 +98,7 @@ class Conv:
         scalars = {"images": self.images, "H": self.height, "W": self.width, "OH": oh, "OW": ow}
         images, h, w, out_h, out_w = (dims.symbol(name, 1) for name in scalars)
         rows = images * out_h * out_w
-        m = dims.symbol("m", 0, rows - 1)
+        m = dims.symbol(ROW, 0, rows - 1)
         image, rest = m // (out_h * out_w), m % (out_h * out_w)
         ky, kx = T // self.kernel[1], T % self.kernel[1]
         y = rest // out_w * self.stride + ky * self.dilation - self.padding
@@ -172,7 +172,7 @@ def test_epilogue(target: Target, dtype: DType) -> None:
     bias = values(rng, (columns,), F32)
     residual = values(rng, (rows, columns), BF16)
     scale = values(rng, (rows // size + 1,), F32)
-    m, at = dims.symbol("m", 0, rows - 1), M * columns + N
+    m, at = dims.symbol(ROW, 0, rows - 1), M * columns + N
     biased = Apply("relu", (Apply("add", (Access(3, N, F32), Accumulator()), F32),), F32)
     factor = Apply("mul", (Access(5, m // size, F32), Access(4, at, BF16)), F32)
     value = Apply("add", (biased, factor), F32)
