@@ -158,11 +158,24 @@ def floordiv(left: Dim, right: Dim) -> Dim:
         return divisible
     if divisible != 0:
         return divisible + floordiv(rest, right)
-    if isinstance(rest, Polynomial) and isinstance(right, int) and len(rest.terms) == 1:
-        term, factor = rest.terms[0]
-        if factor == 1 and len(term) == 1 and isinstance(term[0], Compound) and term[0].op == "//":
-            return floordiv(term[0].left, term[0].right * right)  # x // a // b == x // (a * b)
+    nested = _nested_quotient(rest) if isinstance(right, int) and right > 0 else None
+    if nested is not None:  # (x // a + r) // b == (x + a * r) // (a * b)
+        inner, by, others = nested
+        return floordiv(inner + others * by, by * right)
     return Polynomial((((Compound("//", rest, right),), 1),))
+
+
+def _nested_quotient(dim: Dim) -> tuple[Dim, int, Dim] | None:
+    """(x, a, r) with dim == x // a + r for a positive integer a, if `dim` has such a term."""
+    if isinstance(dim, int):
+        return None
+    for term, factor in dim.terms:
+        atom = term[0] if len(term) == 1 and factor == 1 else None
+        if not isinstance(atom, Compound) or atom.op != "//":
+            continue
+        if isinstance(atom.right, int) and atom.right > 0:
+            return atom.left, atom.right, dim - _of(atom)
+    return None
 
 
 def modulo(left: Dim, right: Dim) -> Dim:

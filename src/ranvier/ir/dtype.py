@@ -21,6 +21,9 @@ class DType:
     def __repr__(self) -> str:
         return self.name
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _by_name, (self.name,)  # element types are compared by identity
+
     @property
     def is_float(self) -> bool:
         return self.kind == "float"
@@ -37,6 +40,10 @@ class DType:
     @property
     def bits(self) -> int:
         return self.size * 8
+
+
+def _by_name(name: str) -> DType:
+    return BY_NAME[name]
 
 
 F16, BF16 = DType("f16", 2, "float"), DType("bf16", 2, "float")
