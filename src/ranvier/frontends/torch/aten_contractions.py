@@ -259,3 +259,31 @@ def flash_attention(
     call.require_unused(1, "log-sum-exp values")
     arguments = (query, key, value, attn_mask, dropout_p, is_causal, scale)
     return attention(call, *arguments), None
+
+
+@aten("_trilinear")
+def trilinear(
+    call: Call,
+    i1: Value,
+    i2: Value,
+    i3: Value,
+    expand1: Sequence[int],
+    expand2: Sequence[int],
+    expand3: Sequence[int],
+    sumdim: Sequence[int],
+    unroll_dim: int = 1,
+) -> Value:
+    """The sum over some dims of the product of three tensors, each widened by dims of size 1."""
+    first, second, third = (
+        _widened(call, tensor, dims)
+        for tensor, dims in ((i1, expand1), (i2, expand2), (i3, expand3))
+    )
+    product = call.emit("mul", call.emit("mul", first, second), third)
+    return call.emit("reduce_sum", product, axes=tuple(sorted(sumdim)), keepdims=False)
+
+
+def _widened(call: Call, x: Value, dims: Sequence[int]) -> Value:
+    shape = list(x.shape)
+    for dim in sorted(dims):
+        shape.insert(dim, 1)
+    return call.reshape(x, shape)

@@ -240,14 +240,6 @@ def constant_pad(call: Call, x: Value, pad: Sequence[Dim], value: Scalar = 0) ->
     return _pad(call, x, pad, "constant", value)
 
 
-@aten("pad")
-def pad(call: Call, x: Value, pad: Sequence[Dim], mode: str, value: float | None = None) -> Value:
-    known = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
-    if mode not in known:
-        raise Refusal(f"mode is {mode!r}; constant, reflect and replicate are supported")
-    return _pad(call, x, pad, known[mode], value or 0)
-
-
 @aten("reflection_pad1d", "reflection_pad2d", "reflection_pad3d")
 def reflection_pad(call: Call, x: Value, padding: Sequence[Dim]) -> Value:
     return _pad(call, x, padding, "reflect")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import warnings
@@ -14,8 +15,11 @@ import torch
 from torch.export import ExportedProgram
 
 from ranvier.errors import CompileError
+from ranvier.frontends.torch.functional import is_translatable
 from ranvier.frontends.torch.source_lines import line_of_traceback
 from ranvier.frontends.torch.translations import TABLE
+
+_NOISY = ("torch.export", "torch.fx.experimental.symbolic_shapes")
 
 
 def exported(
@@ -26,18 +30,21 @@ def exported(
 ) -> ExportedProgram:
     """The program of a module with example inputs, of an ExportedProgram, or of a `.pt2` file.
 
-    Operators that have a translation stay whole; all others are decomposed by PyTorch's default
-    decompositions. Raises CompileError when PyTorch cannot trace the model.
+    Operators that have a translation stay whole. Where another one occurs, it is decomposed by
+    PyTorch's default decompositions. Raises CompileError when PyTorch cannot trace the model.
     """
     if not isinstance(model, torch.nn.Module) and (args or kwargs or dynamic_shapes):
         raise CompileError("example inputs and dynamic_shapes go with an nn.Module only")
     with _quiet(), torch.no_grad():
         program = _program(model, args, kwargs, dynamic_shapes)
         _refuse_mutation(program)
+        if is_translatable(program):
+            return program
         try:
             functional: ExportedProgram = program.run_decompositions(_decompositions())
         except Exception as error:
             raise _failure("torch.export cannot decompose the model", error) from error
+        _refuse_mutation(functional)
         return functional
 
 
@@ -54,10 +61,20 @@ def _program(
         )
     try:
         return torch.export.export(
-            model, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes, strict=False
+            model,
+            tuple(args),
+            _in_signature_order(model, kwargs or {}),
+            dynamic_shapes=dynamic_shapes,
+            strict=False,
         )
     except Exception as error:
         raise _failure("torch.export cannot trace the model", error) from error
+
+
+def _in_signature_order(model: torch.nn.Module, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    order = list(inspect.signature(model.forward).parameters)
+    known = {name: kwargs[name] for name in order if name in kwargs}
+    return known | dict(kwargs)
 
 
 def _loaded(path: Path) -> ExportedProgram:
@@ -106,12 +123,14 @@ def _overload(name: str) -> Any:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """PyTorch's own warnings about its internals are no news to the user."""
-    logger = logging.getLogger("torch.export")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in _NOISY]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -25,6 +25,7 @@ class Symbols:
 
     names: Mapping[str, str]
     ranges: Mapping[Any, Range]
+    _rewritten: dict[Dim, Dim] = field(default_factory=dict)
     _known: dict[Any, Dim] = field(default_factory=dict)
 
     def dim(self, size: int | torch.SymInt) -> Dim:
@@ -37,8 +38,16 @@ class Symbols:
         """The Dim of an integer sympy expression."""
         found = self._known.get(expression)
         if found is None:
-            found = self._known[expression] = self._convert(expression)
+            dim = self._convert(expression)
+            found = self._known[expression] = self._rewritten.get(dim, dim)
         return found
+
+    def rewrite(self, old: Dim, new: Dim) -> None:
+        """From here on, `old` is written as `new`, which is the same number."""
+        if old == new or isinstance(old, int) or old in self._rewritten:
+            return
+        self._rewritten[old] = new
+        self._known.clear()
 
     def _convert(self, e: Any) -> Dim:
         if isinstance(e, sympy.Symbol):

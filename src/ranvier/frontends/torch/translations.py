@@ -35,6 +35,7 @@ ASSERTIONS = frozenset(
         "aten._assert_tensor_metadata.default",
         "aten._functional_assert_async.msg",
         "aten._functional_assert_scalar.default",
+        "aten._linalg_check_errors.default",
         "aten.sym_constrain_range.default",
         "aten.sym_constrain_range_for_size.default",
     }

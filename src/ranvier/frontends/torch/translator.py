@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch.export import ExportedProgram
@@ -13,6 +13,7 @@ from torch.export.graph_signature import (
     ConstantArgument,
     InputKind,
     InputSpec,
+    OutputKind,
     TensorArgument,
 )
 from torch.fx import Node as FxNode
@@ -22,6 +23,7 @@ from ranvier.frontends.torch import trees
 from ranvier.frontends.torch.arguments import bind, plain
 from ranvier.frontends.torch.call import Call, Expected, Refusal
 from ranvier.frontends.torch.dtypes import from_torch, to_array
+from ranvier.frontends.torch.functional import functional_name
 from ranvier.frontends.torch.source_lines import line_of_node
 from ranvier.frontends.torch.symbols import Symbols, symbols_of
 from ranvier.frontends.torch.translations import ASSERTIONS, TABLE
@@ -84,6 +86,8 @@ class Translator:
             node = placeholders[spec.arg.name]
             if spec.kind is InputKind.USER_INPUT:
                 given.append((spec, node))
+            elif spec.kind is InputKind.TOKEN:
+                self._values[node] = None
             else:
                 self._origins[node] = self._origin(spec)
         leaves = iter(given)
@@ -136,7 +140,9 @@ class Translator:
 
     def _outputs(self) -> tuple[list[str], list[Value], trees.Tree]:
         (output,) = (n for n in self._program.graph.nodes if n.op == "output")
-        leaves = iter(output.args[0])
+        specs = self._program.graph_signature.output_specs
+        pairs = zip(specs, cast("Sequence[Any]", output.args[0]), strict=True)
+        leaves = iter([value for spec, value in pairs if spec.kind is OutputKind.USER_OUTPUT])
         names: list[str] = []
         values: list[Value] = []
 
@@ -169,14 +175,14 @@ class Translator:
         found = node.meta.get("val")
         if node.target is operator.getitem:
             return self._item(node)
-        name = str(node.target)
+        name = _shown(node)
         if name in ASSERTIONS or isinstance(found, torch.SymBool):
             return None
         source = line_of_node(node)
         try:
             result = self._result(node, name, source)
         except Refusal as refusal:
-            self.findings.append(Finding(_shown(node), source, str(refusal)))
+            self.findings.append(Finding(name, source, str(refusal)))
             return _stand_in(node, self._symbols)
         if not isinstance(found, _SYMBOLIC):
             self.findings.append(Finding(name, source))
@@ -191,11 +197,28 @@ class Translator:
             raise Refusal("has no translation")
         expected, used = self._expected(found), _used(node)
         call = Call(self._builder, node.name, source, expected, used)
-        start = len(self._builder.nodes)
         arguments = bind(node, translate, self._resolve)
+        start = len(self._builder.nodes)
         returned = translate(call, **arguments)
-        _check(call, returned)
+        self._agree(call, returned)
         return _rename(self._builder.nodes, start, _names(node, returned), returned)
+
+    def _agree(self, call: Call, returned: Any) -> None:
+        """Results have PyTorch's element types and sizes.
+
+        A size that is written differently is the same number: from here on it is written as the
+        shape rules of the IR write it.
+        """
+        results = (returned,) if isinstance(returned, Value) else returned
+        for value, expected in zip(results, call.expected, strict=True):
+            if value is None or expected is None or value.type == expected:
+                continue
+            if value.dtype != expected.dtype or not _same_sizes(value.shape, expected.shape):
+                raise CompileError(
+                    f"{call.name} became {value.type}, where PyTorch has {expected} @ {call.source}"
+                )
+            for ours, theirs in zip(value.shape, expected.shape, strict=True):
+                self._symbols.rewrite(theirs, ours)
 
     def _item(self, node: FxNode) -> Any:
         container = self._values[node.args[0]]  # type: ignore[index]
@@ -250,11 +273,12 @@ class Translator:
 
 
 def _shown(node: FxNode) -> str:
-    return str(node.target) if isinstance(node.target, torch._ops.OpOverload) else _plain_name(node)
-
-
-def _plain_name(node: FxNode) -> str:
-    return getattr(node.target, "__name__", str(node.target))
+    """The overload, also of an operator that PyTorch wraps because it may raise."""
+    if isinstance(node.target, torch._ops.OpOverload):
+        return functional_name(node)
+    if str(node.target) == "with_effects":
+        return str(node.args[1])
+    return str(getattr(node.target, "__name__", node.target))
 
 
 def _constant_tree(value: Any) -> trees.Tree:
@@ -299,18 +323,6 @@ def _rename(nodes: list[Node], start: int, names: Mapping[Value, str], returned:
     if isinstance(returned, Value):
         return renamed.get(returned, returned)
     return tuple(renamed.get(value, value) for value in returned)
-
-
-def _check(call: Call, returned: Any) -> None:
-    """A translation must give PyTorch's element types and, as far as sampled, its sizes."""
-    results = (returned,) if isinstance(returned, Value) else returned
-    for value, expected in zip(results, call.expected, strict=True):
-        if value is None or expected is None:
-            continue
-        if value.dtype != expected.dtype or not _same_sizes(value.shape, expected.shape):
-            raise CompileError(
-                f"{call.name} became {value.type} where PyTorch has {expected} @ {call.source}"
-            )
 
 
 def _same_sizes(found: tuple[Dim, ...], expected: tuple[Dim, ...]) -> bool:
