@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ranvier.codegen import math_f32
-from ranvier.codegen.builder import FLOAT, Val, element_of, int_const
-from ranvier.codegen.math_context import Context, intrinsic, like
+from ranvier.codegen import math_f32, math_f64, trigonometry
+from ranvier.codegen.builder import (
+    DOUBLE, FLOAT, FunctionBuilder, Val, element_of, int_const, lanes_of, vector,
+)  # fmt: skip
+from ranvier.codegen.math_context import Context, integer_type, intrinsic, like
 from ranvier.errors import UnsupportedOperatorError
 from ranvier.ir.dtype import DType
 
@@ -66,16 +68,56 @@ _F32: dict[str, Unary] = {
     "softplus": math_f32.softplus,
     "mish": math_f32.mish,
 }
-FUNCTIONS = (*_ANY, *_F32)
+_F64: dict[str, Callable[..., Val]] = {
+    **math_f64.FUNCTIONS,
+    "pow": math_f64.power,
+    "atan2": trigonometry.atan2,
+}
+FUNCTIONS = (*_ANY, *(name for name in _F64 if name not in ("pow", "gelu", "gelu_tanh")))
 
 
 def call(context: Context, name: str, values: Sequence[Val]) -> Val:
-    """The function `name` of f32 or f64 values; UnsupportedOperatorError if there is none for that type."""
+    """The function `name` of f32 or f64 values of equal type.
+
+    Raises UnsupportedOperatorError if there is no such function.
+    """
     if name in _ANY:
         return _ANY[name](context, values[0])
     if element_of(values[0].type) == FLOAT and name in _F32:
         return _F32[name](context, values[0])
-    raise UnsupportedOperatorError(f"no native code for {name} of {element_of(values[0].type)}")
+    if name not in _F64:
+        raise UnsupportedOperatorError(f"no native code for {name}")
+    return _shared(context, name, values, lambda inner, a: _in_f64(inner, name, a))
+
+
+def _in_f64(context: Context, name: str, values: Sequence[Val]) -> Val:
+    """Compute in f64, and round the result when the values are f32."""
+    f, type = context.builder, values[0].type
+    wide = vector(lanes_of(type), DOUBLE)
+    if type == wide:
+        return _F64[name](context, *values)
+    result = _F64[name](context, *(f.cast("fpext", v, wide) for v in values))
+    return f.cast("fptrunc", result, type)
+
+
+def _shared(
+    context: Context,
+    name: str,
+    values: Sequence[Val],
+    body: Callable[[Context, Sequence[Val]], Val],
+) -> Val:
+    """Call a function of the module that is written when it is first needed."""
+    f, type = context.builder, values[0].type
+    symbol = f"ranvier.{name}.{element_of(type)}.{lanes_of(type)}"
+    if not f.module.has_function(symbol):
+        parameters = [(f"x{k}", type) for k in range(len(values))]
+        inner = FunctionBuilder(
+            f.module, symbol, parameters, type, "nounwind noinline", "internal"
+        )
+        arguments = [inner.arg(n) for n, _ in parameters]
+        inner.ret(body(Context(inner, context.target), arguments))
+        inner.finish()
+    return f.call(symbol, type, *values)
 
 
 def _leaky_relu(context: Context, x: Val, alpha: float) -> Val:
@@ -99,7 +141,57 @@ PARAMETRIC: dict[str, Callable[..., Val]] = {"leaky_relu": _leaky_relu, "elu": _
 # Remainders -----------------------------------------------------------------------------------------------------
 def fmod(context: Context, a: Val, b: Val) -> Val:
     """C's fmod: exact, with the sign of `a`."""
-    raise UnsupportedOperatorError("no native code for fmod")
+    return _shared(context, "fmod", [a, b], lambda inner, v: _fmod_body(inner, v[0], v[1]))
+
+
+def _fmod_body(context: Context, a: Val, b: Val) -> Val:
+    """Subtract multiples of |b| until the rest is smaller.
+
+    The rest of a division by its rounded-down quotient is exact, and at least 20 bits shorter.
+    """
+    f = context.builder
+    lanes = lanes_of(a.type)
+    size, by = intrinsic(f, "fabs", a), intrinsic(f, "fabs", b)
+    infinity, zero = like(a, float("inf")), like(a, 0.0)
+    valid = f.binary("and", f.compare("fcmp olt", size, infinity), f.compare("fcmp ogt", by, zero))
+    start, divisor = f.select(valid, size, zero), by
+    by = f.select(valid, divisor, like(a, 1.0))
+    grow = 2.0**100 if element_of(a.type) == FLOAT else 2.0**1000
+    before, head, done = f.block, f.label("head"), f.label("done")
+    f.jump(head)
+    f.begin(head)
+    rest = Val(f.name_value("rest"), a.type)
+    after = f.name_value("after")
+    f.raw(f"{rest.text} = phi {a.type} [{start.text}, %{before}], [{after}, %{head}]")
+    step = by
+    for _ in range(2):  # a quotient beyond the range: take a multiple of `by` first
+        endless = f.compare("fcmp oeq", f.binary("fdiv", rest, step), infinity)
+        grown = f.binary("fmul", step, like(a, grow))
+        step = f.select(endless, grown, step)
+    quotient = intrinsic(f, "trunc", f.binary("fdiv", rest, step))
+    quotient = _largest_multiple(context, rest, step, quotient)
+    reduced = intrinsic(f, "fma", f.emit(f"fneg {quotient}", a.type), step, rest)
+    large = f.compare("fcmp oge", rest, by)
+    f.raw(f"{after} = select {large}, {reduced}, {rest}")
+    again = f.compare("fcmp oge", Val(after, a.type), by)
+    more = again if lanes == 1 else f.call(f"llvm.vector.reduce.or.v{lanes}i1", "i1", again)
+    f.branch(more, head, done)
+    f.begin(done)
+    value = intrinsic(f, "copysign", Val(after, a.type), a)
+    ordered = f.compare("fcmp ord", a, b)
+    return f.select(f.binary("and", valid, ordered), value, like(a, float("nan")))
+
+
+def _largest_multiple(context: Context, rest: Val, by: Val, quotient: Val) -> Val:
+    """`quotient`, or the next smaller number if rounding made quotient * by exceed `rest`."""
+    f = context.builder
+    left = intrinsic(f, "fma", f.emit(f"fneg {quotient}", rest.type), by, rest)
+    over = f.compare("fcmp olt", left, like(rest, 0.0))
+    bits = f.cast("bitcast", quotient, integer_type(quotient))
+    smaller = f.cast("bitcast", f.binary("sub", bits, int_const(1, bits.type)), rest.type)
+    lower = f.binary("fsub", quotient, like(rest, 1.0))
+    lower = f.select(f.compare("fcmp olt", lower, quotient), lower, smaller)
+    return f.select(over, lower, quotient)
 
 
 def remainder(context: Context, a: Val, b: Val) -> Val:
@@ -113,9 +205,16 @@ def remainder(context: Context, a: Val, b: Val) -> Val:
 
 
 def floor_divide(context: Context, a: Val, b: Val) -> Val:
-    """floor(a / b)."""
+    """floor(a / b) of the exact quotient, as Python's and PyTorch's `//`: (a - remainder) / b, rounded."""
     f = context.builder
-    return intrinsic(f, "floor", f.binary("fdiv", a, b))
+    zero = like(a, 0.0)
+    exact = f.binary("fdiv", a, b)
+    rest = remainder(context, a, b)
+    quotient = intrinsic(f, "roundeven", f.binary("fdiv", f.binary("fsub", a, rest), b))
+    quotient = f.select(
+        f.compare("fcmp oeq", quotient, zero), intrinsic(f, "copysign", zero, exact), quotient
+    )
+    return f.select(f.compare("fcmp oeq", b, zero), exact, quotient)
 
 
 def integer_power(context: Context, base: Val, exponent: Val, dtype: DType) -> Val:

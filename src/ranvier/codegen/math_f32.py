@@ -6,6 +6,8 @@ N. Juffa's erff; everything else is derived from those as its docstring says.
 
 from __future__ import annotations
 
+import math
+
 from ranvier.codegen.builder import I32, Val, int_const, lanes_of, vector
 from ranvier.codegen.math_context import (
     Context, clamp_keeping_nan, fma, integer_type, intrinsic, like, polynomial,
@@ -24,21 +26,31 @@ _LOG = (
 _SQRT_HALF_BITS = 0x3F3504F3
 
 
-# Exponentials ---------------------------------------------------------------------------------------------------
+_MAGIC, _MAGIC_BITS = 12582912.0, 0x4B400000  # 1.5 * 2**23: adding it puts an integer in the low bits
+_GUARD = 32  # powers of two that keep a product out of the denormal range
+
+
+# Exponentials ---------------------------------------------------------------------------------
 def scale(context: Context, x: Val, n: Val) -> Val:
-    """x * 2**n for an integral n in [-300, 300], rounded once into the denormal range."""
+    """x * 2**n for an integral n in [-250, 250], rounded once into the denormal range."""
     f = context.builder
     lanes = lanes_of(x.type)
     if context.target.lanes == 16 and lanes == 16:
         mask, round_current = Val("-1", "i16"), int_const(4, I32)
         name = "llvm.x86.avx512.mask.scalef.ps.512"
         return f.call(name, x.type, x, n, x, mask, round_current)
-    whole = f.cast("fptosi", n, vector(lanes, I32))
+    whole = _integer(context, n)
     half = f.binary("ashr", whole, int_const(1, whole.type))
     rest = f.binary("sub", whole, half)
-    return f.binary(
-        "fmul", f.binary("fmul", x, _power_of_two(context, half)), _power_of_two(context, rest)
-    )
+    first = f.binary("fmul", x, _power_of_two(context, half))
+    return f.binary("fmul", first, _power_of_two(context, rest))
+
+
+def _integer(context: Context, n: Val) -> Val:
+    """An integral float as integer; defined, if meaningless, for NaN."""
+    f = context.builder
+    bits = f.cast("bitcast", f.binary("fadd", n, like(n, _MAGIC)), integer_type(n))
+    return f.binary("sub", bits, int_const(_MAGIC_BITS, bits.type))
 
 
 def _power_of_two(context: Context, n: Val) -> Val:
@@ -46,6 +58,10 @@ def _power_of_two(context: Context, n: Val) -> Val:
     biased = f.binary("add", n, int_const(127, n.type))
     bits = f.binary("shl", biased, int_const(23, n.type))
     return f.cast("bitcast", bits, vector(lanes_of(n.type), "float"))
+
+
+def _negate(context: Context, x: Val) -> Val:
+    return context.builder.emit(f"fneg {x}", x.type)
 
 
 def _reduce(context: Context, x: Val) -> tuple[Val, Val]:
@@ -62,22 +78,33 @@ def _exp_tail(context: Context, r: Val) -> Val:
     return fma(f, f.binary("fmul", r, r), polynomial(f, r, _EXP), r)
 
 
-def exp(context: Context, x: Val) -> Val:
-    """e**x."""
-    return exp_corrected(context, x, None)
-
-
-def exp_corrected(context: Context, x: Val, low: Val | None, shift: int = 0) -> Val:
-    """e**(x + low) * 2**shift for a tiny `low`."""
+def _exp_parts(context: Context, x: Val, low: Val | None = None) -> tuple[Val, Val]:
+    """(p, n) with e**(x + low) = p 2**n, for a bounded x and a tiny `low`."""
     f = context.builder
-    x = clamp_keeping_nan(f, x, -105.0, 90.0)
     n, r = _reduce(context, x)
     if low is not None:
         r = f.binary("fadd", r, low)
-    value = f.binary("fadd", _exp_tail(context, r), like(x, 1.0))
-    if shift:
-        n = f.binary("fadd", n, like(x, float(shift)))
-    return scale(context, value, n)
+    return f.binary("fadd", _exp_tail(context, r), like(x, 1.0)), n
+
+
+def exp(context: Context, x: Val) -> Val:
+    """e**x."""
+    p, n = _exp_parts(context, clamp_keeping_nan(context.builder, x, -105.0, 90.0))
+    return scale(context, p, n)
+
+
+def _guarded_exp_of_minus(context: Context, size: Val) -> tuple[Val, Val]:
+    """(e**-size, e**-size * 2**32): the second keeps its digits where the first is denormal."""
+    f = context.builder
+    p, n = _exp_parts(context, clamp_keeping_nan(f, _negate(context, size), -140.0, 0.0))
+    guarded = scale(context, p, f.binary("fadd", n, like(n, float(_GUARD))))
+    return f.binary("fmul", guarded, like(size, 2.0**-_GUARD)), guarded
+
+
+def _unguard(context: Context, guarded: Val, condition: Val) -> Val:
+    f = context.builder
+    factor = f.select(condition, like(guarded, 2.0**-_GUARD), like(guarded, 1.0))
+    return f.binary("fmul", guarded, factor)
 
 
 def exp2(context: Context, x: Val) -> Val:
@@ -87,7 +114,7 @@ def exp2(context: Context, x: Val) -> Val:
     n = intrinsic(f, "roundeven", x)
     fraction = f.binary("fsub", x, n)
     r = f.binary("fmul", fraction, like(x, _LN2))
-    low = fma(f, fraction, like(x, _LN2), f.emit(f"fneg {r}", r.type))
+    low = fma(f, fraction, like(x, _LN2), _negate(context, r))
     low = fma(f, fraction, like(x, 1.9046542e-9 - 1.2e-17), low)
     value = f.binary("fadd", _exp_tail(context, f.binary("fadd", r, low)), like(x, 1.0))
     return scale(context, value, n)
@@ -96,7 +123,7 @@ def exp2(context: Context, x: Val) -> Val:
 def expm1(context: Context, x: Val) -> Val:
     """e**x - 1 = 2**n (e**r - 1) + (2**n - 1); computed with 2**(n-1) so that 2**128 does not overflow early."""
     f = context.builder
-    value = _expm1_core(context, clamp_keeping_nan(f, x, -20.0, 90.0))
+    value = _expm1_core(context, clamp_keeping_nan(f, x, -20.0, 88.8))
     return intrinsic(f, "copysign", value, x)
 
 
@@ -116,16 +143,10 @@ def tanh(context: Context, x: Val) -> Val:
     argument = clamp_keeping_nan(f, f.binary("fmul", size, like(x, -2.0)), -40.0, 0.0)
     n, r = _reduce(context, argument)
     tail = _exp_tail(context, r)
-    power = _power_of_two(context, f.cast("fptosi", _quiet(context, n), integer_type(x)))
+    power = _power_of_two(context, _integer(context, n))
     e = fma(f, tail, power, f.binary("fsub", power, like(x, 1.0)))
     ratio = f.binary("fdiv", e, f.binary("fadd", e, like(x, 2.0)))
     return intrinsic(f, "copysign", ratio, x)
-
-
-def _quiet(context: Context, n: Val) -> Val:
-    """NaN -> 0, because converting NaN to an integer is undefined; the NaN travels in the mantissa."""
-    f = context.builder
-    return f.select(f.compare("fcmp uno", n, n), like(n, 0.0), n)
 
 
 def sigmoid(context: Context, x: Val) -> Val:
@@ -138,7 +159,20 @@ def sigmoid(context: Context, x: Val) -> Val:
 
 def silu(context: Context, x: Val) -> Val:
     """x sigmoid(x)."""
-    return context.builder.binary("fmul", x, sigmoid(context, x))
+    return _times_sigmoid(context, x, x, None)
+
+
+def _times_sigmoid(context: Context, x: Val, z: Val, low: Val | None) -> Val:
+    """x sigmoid(z + low), x and z of one sign; precise where the result is denormal."""
+    f = context.builder
+    size = intrinsic(f, "fabs", z)
+    bounded = clamp_keeping_nan(f, _negate(context, size), -140.0, 0.0)
+    p, n = _exp_parts(context, bounded, low)
+    guarded = scale(context, p, f.binary("fadd", n, like(n, float(_GUARD))))
+    below = fma(f, guarded, like(x, 2.0**-_GUARD), like(x, 1.0))
+    negative = f.compare("fcmp olt", x, like(x, 0.0))
+    above = f.select(negative, f.binary("fmul", x, guarded), x)
+    return _unguard(context, f.binary("fdiv", above, below), negative)
 
 
 # Logarithms -----------------------------------------------------------------------------------------------------
@@ -200,7 +234,7 @@ def log1p(context: Context, x: Val) -> Val:
         f.binary("fsub", x, f.binary("fsub", u, one)),
     )
     e, m = _split(context, u)
-    shrink = f.cast("fptosi", _quiet(context, e), integer_type(x))
+    shrink = intrinsic(f, "smin", _integer(context, e), int_const(126, integer_type(x)))
     inverse = _power_of_two(context, f.binary("sub", int_const(0, shrink.type), shrink))
     fraction = fma(f, error, inverse, f.binary("fsub", m, one))
     value = _log_special(context, u, _log_sum(context, e, fraction))
@@ -216,7 +250,7 @@ def _log_base(context: Context, x: Val, inverse: float, whole: float) -> Val:
     tail = _log_tail(context, fraction)
     high = _round_f32(inverse)
     product = f.binary("fmul", fraction, like(x, high))
-    error = fma(f, fraction, like(x, high), f.emit(f"fneg {product}", x.type))
+    error = fma(f, fraction, like(x, high), _negate(context, product))
     error = fma(f, fraction, like(x, inverse - high), error)
     rest = fma(f, tail, like(x, high), error)
     whole_high = _round_f32(whole, 12)
@@ -227,8 +261,6 @@ def _log_base(context: Context, x: Val, inverse: float, whole: float) -> Val:
 
 def _round_f32(value: float, bits: int = 24) -> float:
     """`value` rounded to a mantissa of `bits`."""
-    import math
-
     mantissa, exponent = math.frexp(value)
     return math.ldexp(round(mantissa * 2**bits) / 2**bits, exponent)
 
@@ -262,27 +294,84 @@ def erf(context: Context, x: Val) -> Val:
     small = fma(f, polynomial(f, square, _ERF_SMALL), x, x)
     bounded = clamp_keeping_nan(f, size, 0.0, 10.0)
     exponent = fma(
-        f, polynomial(f, bounded, _ERF_LARGE), bounded, f.emit(f"fneg {bounded}", x.type)
+        f, polynomial(f, bounded, _ERF_LARGE), bounded, _negate(context, bounded)
     )
     large = f.binary("fsub", like(x, 1.0), exp(context, exponent))
     large = intrinsic(f, "copysign", large, x)
     return f.select(f.compare("fcmp ogt", size, like(x, _ERF_SPLIT)), large, small)
 
 
+# erfc(t / sqrt 2) exp(t**2 / 2) / 2 as a polynomial in 1 / (1 + 0.35 t), 0 <= t <= 17,
+# minimax fit in f64 against torch.special.erfcx: relative error 3.1e-8
+_TAIL = (
+    -2.900024581e-02, 1.432199261e-01, -2.540461236e-01, 1.570917143e-01, -2.150341057e-02,
+    1.047166068e-01, 1.200810298e-01, 1.398142456e-01, 1.396264691e-01, -2.272400302e-07,
+)  # fmt: skip
+_TAIL_STEP, _TAIL_END = 0.35, 17.0
+_TAIL_SLOPE = 2.1  # d log(polynomial) / d log(w), about, where the polynomial is large
+
+
 def gelu(context: Context, x: Val) -> Val:
-    """x / 2 (1 + erf(x / sqrt 2))."""
+    """x times the normal distribution: x Q(-x) below 0 and x - x Q(x) above, Q(t) = erfc(t / sqrt 2) / 2.
+
+    Q(t) = exp(-t**2 / 2) R(t) with a polynomial for R and the rounding error of t**2 carried along.
+    """
     f = context.builder
-    inner = erf(context, f.binary("fmul", x, like(x, 0.7071067811865476)))
-    half = f.binary("fmul", x, like(x, 0.5))
-    return fma(f, half, inner, half)
+    t = intrinsic(f, "fabs", x)
+    t = f.select(f.compare("fcmp ogt", t, like(x, _TAIL_END)), like(x, _TAIL_END), t)
+    below_w = fma(f, t, like(x, _TAIL_STEP), like(x, 1.0))
+    w = f.binary("fdiv", like(x, 1.0), below_w)
+    half = f.binary("fmul", t, like(x, -0.5))
+    square = f.binary("fmul", half, t)
+    n, r = _reduce(context, square)
+    low = fma(f, half, t, _negate(context, square))
+    low = fma(f, _quotient_error(context, t, below_w, w), like(x, _TAIL_SLOPE), low)
+    r = f.binary("fadd", r, low)
+    ratio = polynomial(f, w, _TAIL)
+    tail = fma(f, ratio, _exp_tail(context, r), ratio)
+    tail = scale(context, tail, f.binary("fadd", n, like(n, float(_GUARD))))
+    bounded = f.select(f.compare("fcmp ogt", x, like(x, _TAIL_END)), like(x, _TAIL_END), x)
+    product = f.binary("fmul", bounded, tail)
+    below = f.binary("fmul", product, like(x, 2.0**-_GUARD))
+    above = fma(f, product, like(x, -(2.0**-_GUARD)), x)
+    return f.select(f.compare("fcmp ole", x, like(x, 0.0)), below, above)
+
+
+def _quotient_error(context: Context, t: Val, below: Val, w: Val) -> Val:
+    """The relative error of w = 1 / (1 + step t)."""
+    f = context.builder
+    lost = fma(f, t, like(t, _TAIL_STEP), f.binary("fsub", like(t, 1.0), below))
+    minus = _negate(context, w)
+    return fma(f, minus, lost, fma(f, minus, below, like(t, 1.0)))
+
+
+_GELU_LINEAR = 1.5957691216057308  # 2 sqrt(2 / pi)
+_GELU_CUBIC = 0.044715 * _GELU_LINEAR
 
 
 def gelu_tanh(context: Context, x: Val) -> Val:
-    """x sigmoid(2 sqrt(2/pi) (x + 0.044715 x**3)), which equals x / 2 (1 + tanh(...))."""
+    """x sigmoid(2 sqrt(2/pi) (x + 0.044715 x**3)), which equals x / 2 (1 + tanh(...)).
+
+    The argument is computed in two parts, because exp turns its absolute error into a relative one.
+    """
     f = context.builder
-    square = f.binary("fmul", x, x)
-    inner = fma(f, square, like(x, 0.07135481627), like(x, 1.5957691216057308))
-    return f.binary("fmul", x, sigmoid(context, f.binary("fmul", x, inner)))
+    a = intrinsic(f, "fabs", x)
+    a = f.select(f.compare("fcmp ogt", a, like(x, 13.0)), like(x, 13.0), a)
+    cubic, linear = _round_f32(_GELU_CUBIC), _round_f32(_GELU_LINEAR)
+    square = f.binary("fmul", a, a)
+    square_low = fma(f, a, a, _negate(context, square))
+    product = f.binary("fmul", square, like(x, cubic))
+    low = fma(f, square, like(x, cubic), _negate(context, product))
+    low = fma(f, square, like(x, _GELU_CUBIC - cubic), low)
+    low = fma(f, square_low, like(x, cubic), low)
+    total = f.binary("fadd", product, like(x, linear))
+    taken = f.binary("fsub", total, product)  # two-sum: the exact error of `total`
+    error = f.binary("fsub", product, f.binary("fsub", total, taken))
+    error = f.binary("fadd", error, f.binary("fsub", like(x, linear), taken))
+    low = f.binary("fadd", f.binary("fadd", low, like(x, _GELU_LINEAR - linear)), error)
+    z = f.binary("fmul", a, total)
+    z_low = fma(f, a, low, fma(f, a, total, _negate(context, z)))
+    return _times_sigmoid(context, x, z, _negate(context, z_low))
 
 
 def softplus(context: Context, x: Val) -> Val:
@@ -294,14 +383,16 @@ def softplus(context: Context, x: Val) -> Val:
 
 
 def mish(context: Context, x: Val) -> Val:
-    """x tanh(softplus(x)) = x (w + 2 e) / (w + 2 e + 2), w = e**2, e = e**x; written with e**-|x|."""
+    """x tanh(softplus(x)) = x w / (w + 2), w = e**2x + 2 e**x; above 0 with e**-x."""
     f = context.builder
-    e = exp(context, f.binary("fsub", like(x, -0.0), intrinsic(f, "fabs", x)))
+    e, guarded = _guarded_exp_of_minus(context, intrinsic(f, "fabs", x))
     negative = f.compare("fcmp olt", x, like(x, 0.0))
     two_e = f.binary("fadd", e, e)
-    low = fma(f, e, e, two_e)  # e**2 + 2 e, for x < 0
-    high = f.binary("fadd", two_e, like(x, 1.0))  # 1 + 2 e**-x, for x >= 0
+    low = f.binary("fmul", guarded, f.binary("fadd", e, like(x, 2.0)))
+    high = f.binary("fadd", two_e, like(x, 1.0))  # 1 + 2 e**-x
     above = f.select(negative, low, high)
     square = f.binary("fmul", e, e)
     rest = f.select(negative, like(x, 2.0), f.binary("fadd", square, square))
-    return f.binary("fmul", x, f.binary("fdiv", above, f.binary("fadd", above, rest)))
+    below = f.binary("fadd", f.select(negative, fma(f, e, e, two_e), high), rest)
+    value = f.binary("fdiv", f.binary("fmul", x, above), below)
+    return _unguard(context, value, negative)
