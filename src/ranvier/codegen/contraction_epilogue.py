@@ -4,6 +4,8 @@
   sums instead.
 - What depends on the column alone is computed once per vector and used by all rows of the tile.
 - Rows come in the order in which the micro-kernel finishes their sums.
+- An epilogue with long functions (erf, exp, ...) would be as many copies of them as the tile has
+  vectors: there the sums go to the stack and a loop over rows and vectors reads them back.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ranvier.codegen.builder import I1, I32, FunctionBuilder, Val, int_const, vector
+from ranvier.codegen.builder import FLOAT, I1, I32, FunctionBuilder, Val, int_const, vector
 from ranvier.codegen.expression import ExpressionEmitter
 from ranvier.codegen.indices import IndexEmitter, Lanes
 from ranvier.codegen.microkernel import Tile, zero_sums
@@ -31,6 +33,12 @@ from ranvier.lowering.expression import (
 from ranvier.lowering.kernels.contraction import COLUMN, ROW, Contraction
 from ranvier.lowering.kernels.nest import Store
 
+LONG = frozenset({
+    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh",
+    "cosh", "tanh", "asinh", "acosh", "atanh", "sigmoid", "erf", "silu", "softplus", "mish", "gelu", "elu", "pow",
+    "atan2", "fmod", "remainder", "floor_div",
+})  # fmt: skip
+
 
 class Epilogue:
     """The epilogue of a register tile whose first row is `m`; `masked`: stop at the last column."""
@@ -43,8 +51,9 @@ class Epilogue:
         self._bias, self._stores = split_bias(contraction.stores)
         self._environment = environment
         self._rows = [f.binary("add", m, int_const(r)) for r in range(tile.rows)]
-        operands = [f.arg(f"b{i}") for i in range(contraction.operand_count)]
-        self._columns = [self._column(operands, v) for v in range(tile.vectors)]
+        self._m = m
+        self._operands = [f.arg(f"b{i}") for i in range(contraction.operand_count)]
+        self._columns = [self._column(v) for v in range(tile.vectors)]
 
     def first_sums(self) -> list[Val]:
         """The initial sums: the bias in the first chain of partial sums, or zero."""
@@ -55,8 +64,11 @@ class Epilogue:
         sums[: tile.rows * tile.vectors] = bias * tile.rows
         return sums
 
-    def store(self, sums: list[Val]) -> None:
-        """Compute and write everything; `sums` is row-major."""
+    def store(self, sums: list[Val], spill: Val | None = None) -> None:
+        """Compute and write everything; `sums` is row-major, `spill` the memory of `needs_spill`."""
+        if spill is not None:
+            self._store_by_loops(sums, spill)
+            return
         shared = [part for store in self._stores for part in _row_free(store.value)]
         for column in self._columns:
             for part in shared:
@@ -68,11 +80,28 @@ class Epilogue:
                 for store in self._stores:
                     at.store(store)
 
-    def _column(self, operands: list[Val], v: int) -> ExpressionEmitter:
+    def _store_by_loops(self, sums: list[Val], spill: Val) -> None:
+        f, tile, lanes = self._f, self._tile, self._tile.target.lanes
+        for number, total in enumerate(sums):
+            f.store(total, f.element_pointer(spill, FLOAT, int_const(number * lanes)), 64)
+        with f.loop(int_const(0), int_const(tile.rows), 1, "row") as r:
+            first = f.binary("mul", r, int_const(tile.vectors * lanes))
+            row = f.binary("add", self._m, r)
+            with f.loop(int_const(0), int_const(tile.vectors * lanes), lanes, "column") as c:
+                place = f.element_pointer(spill, FLOAT, f.binary("add", first, c))
+                total = f.load(vector(lanes, FLOAT), place, 64)
+                column = f.binary("add", f.arg("at.n"), c)
+                known = {**self._environment, ROW: row, COLUMN: column}
+                places = Lanes(COLUMN, lanes, self._run_time_mask(known) if self._masked else None)
+                emitter = ExpressionEmitter(f, tile.target, self._operands, known, places, total)
+                for store in self._stores:
+                    emitter.store(store)
+
+    def _column(self, v: int) -> ExpressionEmitter:
         f, lanes = self._f, self._tile.target.lanes
         known = {**self._environment, COLUMN: f.binary("add", f.arg("at.n"), int_const(v * lanes))}
         places = Lanes(COLUMN, lanes, self._mask(known, v))
-        return ExpressionEmitter(f, self._tile.target, operands, known, places)
+        return ExpressionEmitter(f, self._tile.target, self._operands, known, places)
 
     def _mask(self, environment: dict[str, Val], v: int) -> Val | None:
         """The lanes of vector `v` that hold columns; None for all of them."""
@@ -83,13 +112,25 @@ class Epilogue:
             live = columns % self._tile.layout.width - v * lanes
             if live >= lanes:
                 return None
+            if live == 1:  # LLVM 22 stores too much for a constant mask of one 16-bit lane
+                return self._run_time_mask(environment)
             bits = ", ".join(f"i1 {int(k < live)}" for k in range(lanes))
             return Val(f"<{bits}>", vector(lanes, I1))
+        return self._run_time_mask(environment)
+
+    def _run_time_mask(self, environment: dict[str, Val]) -> Val:
+        f, lanes, columns = self._f, self._tile.target.lanes, self._contraction.columns
         limit = IndexEmitter(f, environment, None).scalar(columns)
         rest = f.binary("sub", limit, environment[COLUMN])
         numbers = f.splat(f.cast("trunc", rest, I32), lanes)
         steps = Val(f"<{', '.join(f'i32 {k}' for k in range(lanes))}>", vector(lanes, I32))
         return f.compare("icmp slt", steps, numbers)
+
+
+def needs_spill(contraction: Contraction) -> bool:
+    """Whether the epilogue has functions that are too long to be repeated for every vector."""
+    nodes = (node for store in contraction.stores for node in walk(store.value))
+    return any(isinstance(node, Apply) and node.op in LONG for node in nodes)
 
 
 def split_bias(stores: tuple[Store, ...]) -> tuple[Expression | None, tuple[Store, ...]]:

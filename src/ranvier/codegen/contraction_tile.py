@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ranvier.codegen.builder import I64, PTR, FunctionBuilder, ModuleWriter, Val, int_const
-from ranvier.codegen.contraction_epilogue import Epilogue
+from ranvier.codegen.contraction_epilogue import Epilogue, needs_spill
 from ranvier.codegen.indices import IndexEmitter
 from ranvier.codegen.microkernel import (
     Extents,
@@ -58,11 +58,12 @@ class TileFunction:
         extents = self._extents(f, environment)
         stride = f.arg("at.stride")
         first = [f.arg("at.m"), f.arg("at.rows")]
+        spill = self._spill(f) if needs_spill(self.contraction) else None
         with f.loop_carrying(int_const(0), f.arg("at.tiles"), 1, first, "tile") as loop:
             m, rows = loop.values
             epilogue = Epilogue(f, self.contraction, self.tile, self.masked, environment, m)
             sums = self._sum(f, extents, rows, stride, epilogue.first_sums())
-            epilogue.store(total_sums(f, self.tile, sums))
+            epilogue.store(total_sums(f, self.tile, sums), spill)
             ahead = int_const(self.tile.rows)
             loop.next = [
                 f.binary("add", m, ahead),
@@ -71,6 +72,11 @@ class TileFunction:
             ]  # fmt: skip
         f.ret()
         f.finish()
+
+    def _spill(self, f: FunctionBuilder) -> Val:
+        """Stack memory for the sums of a tile."""
+        count = self.tile.rows * self.tile.vectors * self.tile.target.lanes
+        return f.emit(f"alloca [{count} x float], align 64", PTR)
 
     def _extents(self, f: FunctionBuilder, environment: Mapping[str, Val]) -> Extents:
         index, layout = IndexEmitter(f, dict(environment), None), self.tile.layout

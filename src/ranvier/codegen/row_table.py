@@ -63,8 +63,8 @@ def row_table(contraction: Contraction, tile_rows: int) -> RowTable:
     taps, depth = contraction.taps, contraction.depth
     if not isinstance(taps, int):
         raise CompileError(f"computed row addresses need a static number of taps, not {taps}")
-    if contraction.guards and not isinstance(depth, int):
-        raise CompileError(f"guarded rows need a static depth, not {depth}")
+    if contraction.guards and _longest_row(contraction) is None:
+        raise CompileError(f"guarded rows need a bounded depth, not {depth}")
     usable = max(tile_rows, _ENTRIES // max(taps, 1))
     return RowTable(contraction, (usable + _LANES - 1) // _LANES * _LANES + _LANES)
 
@@ -176,9 +176,15 @@ def _address(f: FunctionBuilder, pointer: Val) -> Val:
 
 def _zero_address(f: FunctionBuilder, contraction: Contraction) -> Val:
     """The address of zeros that are as long as one row of A."""
-    assert isinstance(contraction.depth, int)
-    size = max(64, contraction.depth * contraction.a_dtype.size)
+    depth = _longest_row(contraction)
+    assert depth is not None
+    size = max(64, depth * contraction.a_dtype.size)
     size = 1 << (size - 1).bit_length()
     name = f"ranvier_zeros_{size}"
     f.module.add_global(name, f"private constant [{size} x i8] zeroinitializer, align 64")
     return f.cast("ptrtoint", Val(f"@{name}", PTR), I64)
+
+
+def _longest_row(contraction: Contraction) -> int | None:
+    """A static bound of the depth."""
+    return contraction.depth if isinstance(contraction.depth, int) else contraction.depth_limit

@@ -25,7 +25,15 @@ from ranvier.lowering.program import Buffer, Program, Step, Tensor
 from ranvier.lowering.scope import KernelScope, linear_offset
 
 DIRECT = frozenset({"constant", "concat"})  # lowered without a rule for single elements
-MAXIMUM_INLINED = 48  # operators in one expression before a value is written to memory
+MAXIMUM_INLINED = 64  # cost of one expression before a value is written to memory
+CHEAP = 3  # cost up to which a value is computed again for every pass of a reader with several passes
+EXPENSIVE = {  # cost of an operator in multiples of an addition; 1 for those not named
+    **dict.fromkeys(("gather", "gather_elements", "gather_nd"), 4),
+    **dict.fromkeys(("exp", "log", "tanh", "erf", "sigmoid", "gelu", "silu", "pow", "sin", "cos", "softplus", "mish"), 8),
+}
+READS_REPEATEDLY = frozenset({
+    "softmax", "log_softmax", "layer_norm", "rms_norm", "reduce_variance", "max_pool", "avg_pool", "cumsum",
+})  # fmt: skip
 
 
 def lower(graph: Graph, target: Target) -> Program:
@@ -106,8 +114,9 @@ class Lowering:
             return bool(readers) or value in self._output_index
         if not readers or node.op in VIEWS:
             return False
-        self._inlined[value] = 1 + sum(self._inlined.get(operand, 0) for operand in node.operands)
-        if self._inlined[value] > MAXIMUM_INLINED:
+        self._inlined[value] = EXPENSIVE.get(node.op, 1) + sum(self._inlined.get(x, 0) for x in node.operands)
+        is_reread = any(reader.op in READS_REPEATEDLY for reader in readers)
+        if self._inlined[value] > (CHEAP if is_reread else MAXIMUM_INLINED):
             self._inlined[value] = 0
             return True
         if len(readers) > 1:

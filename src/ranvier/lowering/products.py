@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ranvier.lowering.lower import Lowering
 
 VARIABLES = frozenset({BATCH, ROW, TAP, COLUMN})
+GUARDED_DEPTH = 4096  # rows of up to this many elements share one block of zeros for the padding
 ABSTRACT_FROM = 16  # smaller integers (strides, kernel sizes) stay in the code
 
 
@@ -123,9 +124,9 @@ def add_contraction(
     kernel = Contraction(
         batches=product.batches if product.batches == 1 else renaming.number(product.batches),
         rows=renaming.number(product.rows),
-        columns=renaming.number(product.columns) if is_full else renaming.dim(product.columns),
+        columns=_multiple(renaming, product.columns, full_panel) if is_full else renaming.dim(product.columns),
         taps=product.taps,
-        depth=product.depth if _needs_static_depth(operands, product) else renaming.number(product.depth),
+        depth=product.depth if _is_short(product.depth) else _multiple(renaming, product.depth, 2),
         a_operand=scope.operand(operands.a),
         b_operand=scope.operand(operands.b),
         a_dtype=operands.a.dtype,
@@ -137,6 +138,7 @@ def add_contraction(
         stores=(renaming.store(store),),
         operand_count=len(scope.tensors),
         scalars=renaming.names,
+        depth_limit=GUARDED_DEPTH if operands.guards else None,
     )
     outputs = product.batches * product.rows * product.columns
     lowering.add_step(
@@ -210,8 +212,16 @@ def accumulator_plus(bias: Expression | None) -> Expression:
     return Accumulator() if bias is None else Apply("add", (Accumulator(), bias), Accumulator().dtype)
 
 
-def _needs_static_depth(operands: Operands, product: Product) -> bool:
-    return bool(operands.guards) or product.taps != 1
+def _multiple(renaming: AbstractRenaming, value: Dim, unit: int) -> Dim:
+    """`value` as a scalar argument that shows the code generator that `unit` divides it, if it does."""
+    if not isinstance(value, int) or value % unit:
+        return renaming.number(value)
+    return renaming.number(value // unit) * unit
+
+
+def _is_short(depth: Dim) -> bool:
+    """Whether the depth loop is so short that it should be known to the code generator."""
+    return isinstance(depth, int) and (depth < 32 or depth > GUARDED_DEPTH or depth % 2 == 1)
 
 
 def _in_place(

@@ -53,6 +53,7 @@ class Contraction:
     stores: tuple[Store, ...]
     operand_count: int
     scalars: tuple[str, ...]
+    depth_limit: int | None = None  # with guards and a scalar depth: the largest depth it may have
 
     def layout(self, lanes: int) -> PanelLayout:
         """How B is packed for a target with `lanes` f32 lanes per vector."""
