@@ -76,6 +76,7 @@ def test_refused(name: str) -> None:
 class Counter(nn.Module):
     def __init__(self) -> None:
         super().__init__()
+        self.calls: torch.Tensor
         self.register_buffer("calls", torch.zeros(1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -146,7 +147,7 @@ def test_not_a_model() -> None:
         detect("model.bin")
     with pytest.raises(CompileError, match="is not a file"):
         import_torch("missing.pt2")
-    with pytest.raises(CompileError, match="nn.Module only"):
+    with pytest.raises(CompileError, match=r"nn\.Module only"):
         import_torch("missing.pt2", (torch.ones(1),))
 
 

@@ -108,7 +108,13 @@ def _small(kind: str) -> Any:
     import transformers
 
     if kind == "gpt2":
-        sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "vocab_size": 50}
+        sizes: dict[str, Any] = {
+            "n_embd": 32,
+            "n_layer": 2,
+            "n_head": 4,
+            "n_positions": 64,
+            "vocab_size": 50,
+        }
         return transformers.GPT2Model(transformers.GPT2Config(**sizes, use_cache=False))
     config = transformers.BertConfig(
         vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,

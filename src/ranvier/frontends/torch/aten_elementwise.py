@@ -42,6 +42,9 @@ _ARITHMETIC = {
     "bitwise_xor.Scalar_Tensor": "bitwise_xor",
     "bitwise_left_shift.Tensor": "shift_left", "bitwise_left_shift.Tensor_Scalar": "shift_left",
     "bitwise_right_shift.Tensor": "shift_right", "bitwise_right_shift.Tensor_Scalar": "shift_right",
+    "__and__.Tensor": "bitwise_and", "__and__.Scalar": "bitwise_and",
+    "__or__.Tensor": "bitwise_or", "__or__.Scalar": "bitwise_or",
+    "__xor__.Tensor": "bitwise_xor", "__xor__.Scalar": "bitwise_xor",
     "__lshift__.Scalar": "shift_left", "__lshift__.Tensor": "shift_left",
     "__rshift__.Scalar": "shift_right", "__rshift__.Tensor": "shift_right",
 }  # fmt: skip

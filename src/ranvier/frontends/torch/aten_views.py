@@ -240,6 +240,30 @@ def constant_pad(call: Call, x: Value, pad: Sequence[Dim], value: Scalar = 0) ->
     return _pad(call, x, pad, "constant", value)
 
 
+@aten("pad")
+def pad(call: Call, x: Value, pad: Sequence[Dim], mode: str, value: float | None = None) -> Value:
+    if mode == "circular":
+        return _pad_circular(call, x, pad)
+    return _pad(call, x, pad, {"replicate": "edge"}.get(mode, mode), value or 0)
+
+
+def _pad_circular(call: Call, x: Value, pad: Sequence[Dim]) -> Value:
+    """The end of every padded dim before it, its start behind it."""
+    for i in range(len(pad) // 2):
+        axis = x.rank - 1 - i
+        low, high = (static(side, "circular padding") for side in pad[2 * i : 2 * i + 2])
+        if low < 0 or high < 0:
+            raise Refusal("circular padding that crops is not supported")
+        size = x.shape[axis]
+        parts = [x]
+        if low:
+            parts.insert(0, call.slice(x, axis, size - low, size))
+        if high:
+            parts.append(call.slice(x, axis, 0, high))
+        x = x if len(parts) == 1 else call.emit("concat", *parts, axis=axis)
+    return x
+
+
 @aten("reflection_pad1d", "reflection_pad2d", "reflection_pad3d")
 def reflection_pad(call: Call, x: Value, padding: Sequence[Dim]) -> Value:
     return _pad(call, x, padding, "reflect")

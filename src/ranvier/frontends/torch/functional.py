@@ -58,13 +58,14 @@ def _is_in_place(node: Node) -> bool:
     target = node.target
     if not isinstance(target, torch._ops.OpOverload):
         return False
-    first, *rest = target._schema.arguments or (None,)
-    writes = [a for a in rest if a is not None and a.alias_info and a.alias_info.is_write]
-    return bool(first and first.alias_info and first.alias_info.is_write) and not writes
+    written = [a.alias_info is not None and a.alias_info.is_write for a in target._schema.arguments]
+    return written[:1] == [True] and not any(written[1:])
 
 
 def _overwrites_nothing_else(node: Node, order: dict[Node, int]) -> bool:
     """Whether the written tensor is new, has no views, and is read by nothing afterwards."""
+    if _does_nothing(node):
+        return True
     written = node.args[0]
     if not isinstance(written, Node) or not _is_fresh(written):
         return False
@@ -75,8 +76,15 @@ def _overwrites_nothing_else(node: Node, order: dict[Node, int]) -> bool:
     return len(dtypes) == 1
 
 
+def _does_nothing(node: Node) -> bool:
+    """Whether a node is dropout outside training."""
+    return "dropout" in str(node.target) and len(node.args) == 3 and node.args[2] is False
+
+
 def _may_alias(reader: Node, written: Node) -> bool:
-    return not _is_fresh(reader) or (_is_in_place(reader) and reader.args[0] is written)
+    if _is_in_place(reader):
+        return reader.args[0] is written
+    return not _is_fresh(reader)
 
 
 def _is_tensor(node: Node) -> bool:
@@ -84,15 +92,17 @@ def _is_tensor(node: Node) -> bool:
 
 
 def _is_fresh(node: Node) -> bool:
-    """Whether a node's result shares no memory with its arguments (or is the one it wrote)."""
+    """Whether a node's result shares no memory with anything that was there before."""
     target = node.target
     if not isinstance(target, torch._ops.OpOverload):
         return False
     if _is_in_place(node):
-        return True
+        return isinstance(node.args[0], Node) and _is_fresh(node.args[0])
     if any(argument.alias_info for argument in target._schema.arguments):
         return False
+    name = str(target._schema.name)
+    qualified = f"{name}.{target._overloadname}".removesuffix(".default")
     composite = torch._C._dispatch_has_kernel_for_dispatch_key(
-        target.name(), torch._C.DispatchKey.CompositeImplicitAutograd
+        qualified, torch._C.DispatchKey.CompositeImplicitAutograd
     )
-    return not composite or target._schema.name.removeprefix("aten::") in _FRESH_COMPOSITES
+    return not composite or name.removeprefix("aten::") in _FRESH_COMPOSITES
