@@ -78,7 +78,7 @@ class Maker:
 
     def divided(self, x: Value) -> Value:
         """A division by a number."""
-        return self.b.add("div", x, self.b.constant(np.float32(self.number() or 4.0)))
+        return self.b.add("div", x, self.b.constant(np.full((), self.number() or 4.0, np.float32)))
 
     def clamped(self, x: Value) -> Value:
         """Bounds, often those of relu6."""
@@ -97,7 +97,9 @@ class Maker:
 
     def spelled_out(self, x: Value) -> Value:
         """An activation written with simpler operators."""
-        number = {k: self.b.constant(np.float32(k)) for k in (0.5, 1.0, 3.0, 6.0, 2**0.5)}
+        number = {
+            k: self.b.constant(np.full((), k, np.float32)) for k in (0.5, 1.0, 3.0, 6.0, 2**0.5)
+        }
         kind = self.integer(0, 3)
         if kind == 0:
             return self.b.add("mul", self.b.add("sigmoid", x), x)

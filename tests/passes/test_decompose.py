@@ -50,7 +50,7 @@ def test_attention(mask: str, causal: bool) -> None:
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
-UNARY = {
+UNARY: dict[str, dict[str, object]] = {
     "reduce_variance": {"axes": (1, 2), "keepdims": False, "correction": 1},
     "layer_norm": {"axis": 1, "epsilon": 1e-5},
     "rms_norm": {"axis": 2, "epsilon": 1e-5},

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ranvier.errors import InputError
 from ranvier.ir.dim import Dim, evaluate, linear_in, symbols
@@ -18,7 +20,7 @@ def interpret(
     inputs: Mapping[str, Array],
     symbols: Mapping[str, int] | None = None,
     watch: Callable[[Value, Array], None] | None = None,
-) -> dict[str, Array]:
+) -> dict[str, npt.NDArray[Any]]:
     """Output arrays by output name, for storage arrays (bf16 as uint16) by input name.
 
     Symbolic dims are solved from the shapes of `inputs`; `symbols` gives those that no input shows.

@@ -27,6 +27,19 @@ def _identity(side: int, number: float) -> Rule:
     return rule
 
 
+def _bits_identity(side: int, ones: bool) -> Rule:
+    """x for x & 111... and for x | 000...; True and False are all ones and all zeros."""
+
+    def rule(m: Match) -> Value | None:
+        kept, number = m.node.operands[1 - side], m.uniform(m.node.operands[side])
+        if number is None or kept.type != m.result.type:
+            return None
+        neutral = number is ones if kept.dtype == BOOL else number == -int(ones)
+        return kept if neutral else None
+
+    return rule
+
+
 def integer_power(m: Match) -> Value | None:
     """pow(x, 2), pow(x, 3) and pow(x, -1) of floats are products and a reciprocal."""
     x, exponent = m.x, m.uniform(m.node.operands[1])
@@ -165,6 +178,8 @@ IDENTITIES: Table = (
     ("mul", _identity(1, 1)),
     ("div", _identity(1, 1)),
     ("pow", _identity(1, 1)),
+    *((op, _bits_identity(side, True)) for op in ("bitwise_and", "logical_and") for side in (0, 1)),
+    *((op, _bits_identity(side, False)) for op in ("bitwise_or", "logical_or") for side in (0, 1)),
     ("pow", integer_power),
     ("div", division_by_power_of_two),
     ("neg", twice_nothing("neg")),

@@ -196,6 +196,19 @@ def product_before_matmul(m: Match) -> Value | None:
     return None
 
 
+def number_through_matmul(m: Match) -> Value | None:
+    """matmul(x * number, y) is matmul(x, y) * number: a product of what is stored anyway."""
+    for i, value in enumerate(m.node.operands):
+        before = m.producer(value, "mul")
+        if before is None or not value.dtype.is_float or not m.single_use(value):
+            continue
+        for x, factor in (before.operands, before.operands[::-1]):
+            if factor.rank == 0 and m.stored(factor) is not None:
+                operands = (x, m.node.operands[1]) if i == 0 else (m.x, x)
+                return m.become("mul", m.add("matmul", *operands), factor)
+    return None
+
+
 def _last_dim(numbers: Numbers) -> bool:
     """Whether a constant varies along its last dim only."""
     return numbers.ndim == 0 or numbers.size == numbers.shape[-1]
@@ -220,5 +233,6 @@ INTO_CONTRACTIONS: Table = (
     *((op, arithmetic_after_convolution) for op in ("add", "sub", "mul", "div")),
     *((op, product_after_matmul) for op in ("mul", "div")),
     ("matmul", product_before_matmul),
+    ("matmul", number_through_matmul),
 )
 REMAINING: Table = (("batch_norm", norm_alone),)

@@ -134,8 +134,20 @@ class _Narrowing:
         if any(self.is_narrow(value) for value in floats):
             operands = [self.narrow(v) if v in floats else self.read(v) for v in node.operands]
             self.emit_narrow(node, operands)
+            self.move_unrounded(node)
         else:
             self.kept(node)
+
+    def move_unrounded(self, node: Node) -> None:
+        """The view of the form that is not rounded, for a single reader that computes with it."""
+        wide = [self.forms[v].wide for v in node.operands if self.uses[v] == 1]
+        known = [value for value in wide if value is not None]
+        if len(known) != len(node.operands) or len(known) != 1:
+            return
+        moved = Value(self.unique(f"{node.result.name}.f32"), node.result.type)
+        self.renames[moved] = node.result.name
+        self.nodes.append(replace(node, operands=(known[0],), results=(moved,)))
+        self.forms[node.result].wide = moved
 
     def elementwise(self, node: Node) -> None:
         operands = [self.unrounded(value) for value in node.operands]

@@ -63,7 +63,10 @@ class Match:
         return None if array is None else decode(array, value.dtype)
 
     def uniform(self, value: Value) -> float | int | bool | None:
-        """The number that every element of a constant has, or None."""
+        """The number that every element of a constant, or of a view of one, has; or None."""
+        view = self.producer(value, "broadcast", "reshape")
+        if view is not None:
+            return self.uniform(view.operands[0])
         filled = self.producer(value, "full")
         if filled is not None:
             number = filled.attributes["value"]

@@ -109,7 +109,7 @@ def pad_into_conv(m: Match) -> Value | None:
     if any(dim != 0 for dim in (*low[:2], *high[:2])) or _crops(inner):
         return None
     own = m.attribute("padding")
-    if any(_below_zero(dim) for pair in own for dim in pair):
+    if any(below_zero(dim) for pair in own for dim in pair):
         return None
     padding = tuple((a + low[i + 2], b + high[i + 2]) for i, (a, b) in enumerate(own))
     attributes = {**m.node.attributes, "padding": padding}
@@ -122,10 +122,10 @@ def _dims(node: Node, name: str) -> Shape:
 
 def _crops(node: Node) -> bool:
     """Whether a pad may take elements away."""
-    return any(_below_zero(dim) for side in ("low", "high") for dim in _dims(node, side))
+    return any(below_zero(dim) for side in ("low", "high") for dim in _dims(node, side))
 
 
-def _below_zero(dim: Dim) -> bool:
+def below_zero(dim: Dim) -> bool:
     """Whether a dim may be negative."""
     low, _ = bounds(dim)
     return low is None or low < 0
@@ -157,23 +157,6 @@ def reduction_of_ones(m: Match) -> Value | None:
     return m.become("reshape", m.x, shape=m.result.shape)
 
 
-def gather_one(m: Match) -> Value | None:
-    """A gather at one constant position within range is a slice."""
-    along = m.attribute("axis")
-    index, size = m.constant(m.node.operands[1]), m.x.shape[along]
-    if index is None or index.size != 1:
-        return None
-    position = index.reshape(()).item()
-    assert isinstance(position, int)
-    start: Dim = position if position >= 0 else size + position
-    if _below_zero(start) or _below_zero(size - start - 1):
-        return None
-    starts = tuple(start if i == along else 0 for i in range(m.x.rank))
-    stops = tuple(start + 1 if i == along else dim for i, dim in enumerate(m.x.shape))
-    one = m.add("slice", m.x, starts=starts, stops=stops, steps=(1,) * m.x.rank)
-    return m.become("reshape", one, shape=m.result.shape)
-
-
 def matmul_broadcast(m: Match) -> Value | None:
     """matmul broadcasts its batch dims by itself."""
     for i, operand in enumerate(m.node.operands):
@@ -185,6 +168,14 @@ def matmul_broadcast(m: Match) -> Value | None:
         if x.shape[-2:] == operand.shape[-2:] and m.fits("matmul", *operands):
             return m.become("matmul", *operands)
     return None
+
+
+def view_of_full(m: Match) -> Value | None:
+    """Every element of a `full` is the same."""
+    filled = m.producer(m.x, "full")
+    if filled is None:
+        return None
+    return m.become("full", **{**filled.attributes, "shape": m.result.shape})
 
 
 def known_number(m: Match) -> tuple[Value, ...] | None:
@@ -213,7 +204,10 @@ VIEWS: Table = (
     ("concat", lone_concat),
     ("reverse", no_movement),
     ("roll", no_movement),
-    ("gather", gather_one),
+    *(
+        (op, view_of_full)
+        for op in ("reshape", "broadcast", "transpose", "slice", "reverse", "roll")
+    ),
     ("matmul", matmul_broadcast),
     ("dim", known_number),
     ("full", known_number),

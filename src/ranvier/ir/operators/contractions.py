@@ -5,6 +5,7 @@ A bias may be f32 beside f16 or bf16 data; results have the data's element type.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -128,10 +129,11 @@ def _conv(call: Call, x: Numbers, w: Numbers, bias: Numbers | None = None) -> Nu
     batch, channels = x.shape[:2]
     padded = _padded(x, call.size_pairs("padding"))
     by_group = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
-    total = np.zeros((batch, groups, by_group.shape[1], int(np.prod(sizes))), x.dtype)
+    count = math.prod(sizes)
+    total = np.zeros((batch, groups, by_group.shape[1], count), x.dtype)
     for tap in _taps(w.shape[2:]):
         seen = padded[(slice(None), slice(None), *_window(tap, sizes, call))]
-        seen = seen.reshape(batch, groups, channels // groups, -1)
+        seen = seen.reshape(batch, groups, channels // groups, count)
         weights = _tap_of(by_group, tap)
         total += weights * seen if channels == groups else np.matmul(weights, seen)
     result = total.reshape(batch, w.shape[0], *sizes)
@@ -167,7 +169,7 @@ def _conv_transpose(call: Call, x: Numbers, w: Numbers, bias: Numbers | None = N
     batch, channels, *spatial = x.shape
     full = tuple(n + low + high for n, (low, high) in zip(sizes, padding, strict=True))
     by_group = w.reshape(groups, channels // groups, *w.shape[1:])
-    seen = x.reshape(batch, groups, channels // groups, -1)
+    seen = x.reshape(batch, groups, channels // groups, math.prod(spatial))
     grid = tuple(
         max(f, _reach(call, i, n, w)) for i, (f, n) in enumerate(zip(full, spatial, strict=True))
     )
