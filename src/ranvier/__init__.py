@@ -14,16 +14,30 @@ if TYPE_CHECKING:
     from ranvier.api import trace as trace
     from ranvier.runtime.model import Model as Model
     from ranvier.runtime.model import load as load
+    from ranvier.verification import Verification as Verification
+    from ranvier.verification import verify as verify
 
-__all__ = ["Analysis", "CompiledModel", "Model", "__version__", "analyze", "load", "trace"]
+__all__ = [
+    "Analysis",
+    "CompiledModel",
+    "Model",
+    "Verification",
+    "__version__",
+    "analyze",
+    "load",
+    "trace",
+    "verify",
+]
 
 _LAZY = {
     "Analysis": "ranvier.api",
     "CompiledModel": "ranvier.api",
     "Model": "ranvier.runtime.model",
+    "Verification": "ranvier.verification",
     "analyze": "ranvier.api",
     "load": "ranvier.runtime.model",
     "trace": "ranvier.api",
+    "verify": "ranvier.verification",
 }  # kept out of `import ranvier`: a machine that only runs artifacts has NumPy alone
 
 

@@ -1,0 +1,43 @@
+"""`ranvier analyze`: how much of a model is native, and what is missing where."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ranvier.cli.extras import require
+from ranvier.cli.model_source import load_model
+from ranvier.cli.options import JsonOption, ModelArgument
+from ranvier.cli.output import print_json
+
+
+def analyze_command(
+    model: ModelArgument,
+    precision: Annotated[str, typer.Option("--precision", help="f32 or bf16.")] = "f32",
+    target: Annotated[str, typer.Option("--target", help="native or a target's name.")] = "native",
+    as_json: JsonOption = False,
+) -> None:
+    """Lower every operator of a model for real and report how much of it is native."""
+    require("llvmlite", "torch")
+    from ranvier.api import analyze
+
+    source = load_model(model)
+    analysis = analyze(
+        source.model, source.args, source.kwargs, dynamic_shapes=source.dynamic_shapes,
+        precision=precision, target=target,
+    )  # fmt: skip
+    if not as_json:
+        print(analysis)
+        return
+    operators = [
+        {
+            "operator": use.operator, "uses": use.uses, "native": use.supported,
+            "sources": use.sources, "reason": use.reason,
+        }
+        for use in analysis.operators
+    ]  # fmt: skip
+    print_json({
+        "model": model, "native_percent": analysis.native_percent, "problem": analysis.problem,
+        "operators": operators, "report": analysis.report,
+    })  # fmt: skip
