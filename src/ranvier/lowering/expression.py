@@ -30,7 +30,8 @@ class Loop:
 
     @cached_property
     def variable(self) -> Dim:
-        return dims.symbol(self.name, 0, self.extent - 1)
+        """The loop variable as a dim; 0 for a loop of one iteration."""
+        return 0 if self.extent == 1 else dims.symbol(self.name, 0, self.extent - 1)
 
 
 @dataclass(frozen=True)
