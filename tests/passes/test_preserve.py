@@ -16,7 +16,7 @@ from tests.passes.random_graphs import graphs
 EXACT: list[Pass] = [Canonicalize(), FoldConstants()]
 ROUNDED: list[Pass] = [FoldBatchNorm(), Decompose(), Decompose(frozenset(DECOMPOSITIONS))]
 SETTINGS = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
 
 
