@@ -1,4 +1,4 @@
-"""Accuracy of the vector functions against f64 references, over all exponents and the awkward values."""
+"""Accuracy of the vector functions against f64 references, over all exponents of f32."""
 
 from __future__ import annotations
 
@@ -31,8 +31,31 @@ def _gelu_tanh(x: torch.Tensor) -> torch.Tensor:
 REFERENCE = {
     **{
         name: getattr(torch, name)
-        for name in "exp exp2 expm1 log log2 log10 log1p tanh sigmoid erf sin cos tan sinh cosh"
-        " asin acos atan asinh acosh atanh sqrt rsqrt".split()
+        for name in (
+            "exp",
+            "exp2",
+            "expm1",
+            "log",
+            "log2",
+            "log10",
+            "log1p",
+            "tanh",
+            "sigmoid",
+            "erf",
+            "sin",
+            "cos",
+            "tan",
+            "sinh",
+            "cosh",
+            "asin",
+            "acos",
+            "atan",
+            "asinh",
+            "acosh",
+            "atanh",
+            "sqrt",
+            "rsqrt",
+        )
     },
     "silu": lambda x: x * torch.sigmoid(x),
     "gelu": lambda x: x * 0.5 * torch.special.erfc(-x / np.sqrt(2)),

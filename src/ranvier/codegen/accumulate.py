@@ -1,6 +1,8 @@
-"""The state of a running reduction: identity, one step, merging of partial results; one table by operator.
+"""The state of a running reduction: identity, one step, merging of partial results; one table by
+operator.
 
-Simple reductions have one value of state; arg_max and arg_min have two, the best value and its i64 position.
+Simple reductions have one value of state; arg_max and arg_min have two, the best value and its i64
+position.
 """
 
 from __future__ import annotations

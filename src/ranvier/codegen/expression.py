@@ -1,10 +1,13 @@
-"""Expressions become LLVM values: vectors where they depend on the vectorised loop, scalars elsewhere.
+"""Expressions become LLVM values: vectors where they depend on the vectorised loop, scalars
+elsewhere.
 
-    emitter = ExpressionEmitter(builder, target, operands, {"i": i, "n": n, "j": j}, Lanes("j", 16, mask))
+    lanes = Lanes("j", 16, mask)
+    emitter = ExpressionEmitter(builder, target, operands, {"i": i, "n": n, "j": j}, lanes)
     emitter.store(store)                      # or: value = emitter.emit(expression)
 
-Inner loops use `emitter.nested(...)`: it finds what the outer emitter computed already, and what it computes itself is
-forgotten with it. Memory outside the guarded region or the active lanes is never read.
+Inner loops use `emitter.nested(...)`: it finds what the outer emitter computed already, and what
+it computes itself is forgotten with it. Memory outside the guarded region or the active lanes is
+never read.
 """
 
 from __future__ import annotations
@@ -22,8 +25,16 @@ from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
 from ranvier.ir.dtype import I64 as I64_DTYPE
 from ranvier.lowering.expression import (
-    Access, Accumulator, Apply, Expression, Guard, Index, Literal, Reduce, compute_dtype,
-)  # fmt: skip
+    Access,
+    Accumulator,
+    Apply,
+    Expression,
+    Guard,
+    Index,
+    Literal,
+    Reduce,
+    compute_dtype,
+)
 from ranvier.lowering.kernels.nest import Store
 
 __all__ = ["ExpressionEmitter", "Lanes"]
@@ -32,8 +43,9 @@ __all__ = ["ExpressionEmitter", "Lanes"]
 class ExpressionEmitter:
     """Emits expressions into the current block of `builder`, each distinct one once per scope.
 
-    `operands` are the kernel's pointers; `environment` gives an i64 for every scalar argument and loop variable (for
-    the vectorised loop: its first lane). `accumulator` is the value of `Accumulator` nodes.
+    `operands` are the kernel's pointers; `environment` gives an i64 for every scalar argument and
+    loop variable (for the vectorised loop: its first lane). `accumulator` is the value of
+    `Accumulator` nodes.
     """
 
     def __init__(
@@ -71,7 +83,9 @@ class ExpressionEmitter:
     def nested(
         self, environment: Mapping[str, Val], lanes: Lanes | None = None
     ) -> ExpressionEmitter:
-        """An emitter for an inner loop: `environment` is added; `lanes` defaults to this emitter's."""
+        """An emitter for an inner loop: `environment` is added; `lanes` defaults to this
+        emitter's.
+        """
         return ExpressionEmitter(
             self.builder, self.target, self.operands, {**self.environment, **environment},
             lanes or self.lanes, self._accumulator, outer=self,
@@ -95,13 +109,13 @@ class ExpressionEmitter:
         self.indices.pop()
         self._known.pop()
 
-    # Values -------------------------------------------------------------------------------------------------
+    # Values --------------------------------------------------------------------------------------
     def emit_dim(self, dim: Dim) -> Val:
         """The i64 value of a dim that is the same in all lanes."""
         return self.indices.scalar(dim)
 
     def bind(self, expression: Expression, value: Val) -> None:
-        """Make `value` the value of `expression` from here on (for a `Reduce` computed by a loop)."""
+        """Make `value` the value of `expression` from here on."""
         self._known[-1][self.table.key(expression)] = value
 
     def known(self, expression: Expression) -> Val | None:
@@ -143,7 +157,7 @@ class ExpressionEmitter:
         place = memory.Place(pointer, store.offset, store.storage, self.lanes.mask)
         memory.store_vector(self._context, self.indices, self.lanes, place, stored)
 
-    # Nodes --------------------------------------------------------------------------------------------------
+    # Nodes ---------------------------------------------------------------------------------------
     def _literal(self, node: Literal) -> Val:
         return scalar_ops.constant(node.value, node.dtype)
 
@@ -204,7 +218,9 @@ class ExpressionEmitter:
         return value
 
     def _resolve(self, node: Access) -> tuple[Dim, tuple[Guard, ...]]:
-        """Offset and guards with each data symbol renamed after its expression and bound to its value."""
+        """Offset and guards with each data symbol renamed after its expression and bound to its
+        value.
+        """
         if not node.indirect:
             return node.offset, node.guards
         names = {}

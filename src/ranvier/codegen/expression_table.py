@@ -1,4 +1,6 @@
-"""Numbers for expressions: equal expressions have equal numbers, shared sub-trees are visited once."""
+"""Numbers for expressions: equal expressions have equal numbers, shared sub-trees are visited
+once.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,15 @@ from collections.abc import Hashable
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
 from ranvier.lowering.expression import (
-    Access, Accumulator, Apply, Expression, Index, Literal, Reduce, children,
-)  # fmt: skip
+    Access,
+    Accumulator,
+    Apply,
+    Expression,
+    Index,
+    Literal,
+    Reduce,
+    children,
+)
 
 
 class ExpressionTable:
@@ -46,7 +55,7 @@ class ExpressionTable:
         return self._free[number]
 
     def reductions(self, expression: Expression) -> tuple[Reduce, ...]:
-        """The outermost distinct reductions in `expression` (not those inside another reduction)."""
+        """The distinct reductions in `expression` that are not inside another reduction."""
         if isinstance(expression, Reduce):
             return (expression,)
         number = self.key(expression)
@@ -60,7 +69,9 @@ class ExpressionTable:
 
 
 def _own(expression: Expression) -> Hashable:
-    """What a node says beside its sub-expressions; floats by representation, so that -0.0 differs from 0.0."""
+    """What a node says beside its sub-expressions; floats by representation, so that -0.0 differs
+    from 0.0.
+    """
     if isinstance(expression, Literal):
         return repr(expression.value), expression.dtype
     if isinstance(expression, Index):

@@ -1,8 +1,8 @@
 """Index arithmetic: `Dim` polynomials become i64 scalars or vectors of lane indices.
 
-A dim is *varying* when it depends on the vectorised loop or on a data symbol bound to a vector. Floor semantics hold for
-negative values too: where a range cannot be proven non-negative, scalars are corrected after `sdiv`, and
-vectors divide in f64, which is exact for |x| < 2**52.
+A dim is *varying* when it depends on the vectorised loop or on a data symbol bound to a vector.
+Floor semantics hold for negative values too: where a range cannot be proven non-negative, scalars
+are corrected after `sdiv`, and vectors divide in f64, which is exact for |x| < 2**52.
 """
 
 from __future__ import annotations
@@ -10,8 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ranvier.codegen.builder import (
-    DOUBLE, I32, I64, FunctionBuilder, Val, element_of, int_const, vector,
-)  # fmt: skip
+    DOUBLE,
+    I32,
+    I64,
+    FunctionBuilder,
+    Val,
+    element_of,
+    int_const,
+    vector,
+)
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Atom, Compound, Dim, Symbol, Term
 
@@ -31,7 +38,7 @@ class Lanes:
 
 
 class IndexEmitter:
-    """Emits dims in the current block; a value is emitted once per scope and found again by `==`."""
+    """Emits dims in the current block; equal dims are emitted once per scope."""
 
     def __init__(
         self,
@@ -50,11 +57,12 @@ class IndexEmitter:
         ]  # fmt: skip
 
     def push(self) -> None:
-        """Open a scope: what is emitted until `pop` is forgotten then (its block does not dominate)."""
+        """Open a scope: what is emitted until `pop` is forgotten then."""
         self._scalars.append({})
         self._vectors.append({})
 
     def pop(self) -> None:
+        """Close the scope that `push` opened."""
         self._scalars.pop()
         self._vectors.pop()
 
@@ -89,7 +97,9 @@ class IndexEmitter:
         return value
 
     def first_lane(self, dim: Dim) -> Val:
-        """The i64 value in the first lane of a dim whose only varying symbol is the vectorised loop."""
+        """The i64 value in the first lane of a dim whose only varying symbol is the vectorised
+        loop.
+        """
         return self.scalar(dim)
 
     def inside(self, index: Dim, limit: Dim) -> Val:
@@ -102,7 +112,7 @@ class IndexEmitter:
             "icmp ult", self.vector(index, element), self.vector(limit, element)
         )
 
-    # Scalars ------------------------------------------------------------------------------------------------
+    # Scalars -------------------------------------------------------------------------------------
     def _symbol_varies(self, name: str) -> bool:
         assert self._lanes is not None
         if name == self._lanes.loop:
@@ -143,7 +153,7 @@ class IndexEmitter:
             return f.binary("sub", quotient, f.cast("zext", wrong, I64))
         return f.binary("add", rest, f.select(wrong, b, zero))
 
-    # Vectors ------------------------------------------------------------------------------------------------
+    # Vectors -------------------------------------------------------------------------------------
     def _vector(self, dim: Dim, element: str) -> Val:
         assert self._lanes is not None
         if not self.is_varying(dim):
@@ -282,7 +292,7 @@ def _term_fits(term: Term, factor: int) -> bool:
 
 def _in_i32(dim: Dim) -> bool:
     low, high = dims.bounds(dim)
-    return low is not None and high is not None and -_I32_LIMIT <= low and high < _I32_LIMIT
+    return low is not None and high is not None and low >= -_I32_LIMIT and high < _I32_LIMIT
 
 
 def _non_negative(dim: Dim) -> bool:

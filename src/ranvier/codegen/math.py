@@ -1,7 +1,7 @@
 """Mathematical functions by name, for f32 and f64 values of any lane count.
 
-The frequent functions of f32 are written inline (`math_f32`). Rare ones, and those of f64, are functions of the module,
-emitted once per name, type and lane count.
+The frequent functions of f32 are written inline (`math_f32`). Rare ones, and those of f64, are
+functions of the module, emitted once per name, type and lane count.
 """
 
 from __future__ import annotations
@@ -10,8 +10,15 @@ from collections.abc import Callable, Sequence
 
 from ranvier.codegen import math_f32, math_f64, trigonometry
 from ranvier.codegen.builder import (
-    DOUBLE, FLOAT, FunctionBuilder, Val, element_of, int_const, lanes_of, vector,
-)  # fmt: skip
+    DOUBLE,
+    FLOAT,
+    FunctionBuilder,
+    Val,
+    element_of,
+    int_const,
+    lanes_of,
+    vector,
+)
 from ranvier.codegen.math_context import Context, integer_type, intrinsic, like
 from ranvier.errors import UnsupportedOperatorError
 from ranvier.ir.dtype import DType
@@ -111,9 +118,7 @@ def _shared(
     symbol = f"ranvier.{name}.{element_of(type)}.{lanes_of(type)}"
     if not f.module.has_function(symbol):
         parameters = [(f"x{k}", type) for k in range(len(values))]
-        inner = FunctionBuilder(
-            f.module, symbol, parameters, type, "nounwind noinline", "internal"
-        )
+        inner = FunctionBuilder(f.module, symbol, parameters, type, "nounwind noinline", "internal")
         arguments = [inner.arg(n) for n, _ in parameters]
         inner.ret(body(Context(inner, context.target), arguments))
         inner.finish()
@@ -138,7 +143,7 @@ def _elu(context: Context, x: Val, alpha: float, scale: float, input_scale: floa
 PARAMETRIC: dict[str, Callable[..., Val]] = {"leaky_relu": _leaky_relu, "elu": _elu}
 
 
-# Remainders -----------------------------------------------------------------------------------------------------
+# Remainders --------------------------------------------------------------------------------------
 def fmod(context: Context, a: Val, b: Val) -> Val:
     """C's fmod: exact, with the sign of `a`."""
     return _shared(context, "fmod", [a, b], lambda inner, v: _fmod_body(inner, v[0], v[1]))
@@ -205,7 +210,9 @@ def remainder(context: Context, a: Val, b: Val) -> Val:
 
 
 def floor_divide(context: Context, a: Val, b: Val) -> Val:
-    """floor(a / b) of the exact quotient, as Python's and PyTorch's `//`: (a - remainder) / b, rounded."""
+    """floor(a / b) of the exact quotient, as Python's and PyTorch's `//`: (a - remainder) / b,
+    rounded.
+    """
     f = context.builder
     zero = like(a, 0.0)
     exact = f.binary("fdiv", a, b)
@@ -218,7 +225,9 @@ def floor_divide(context: Context, a: Val, b: Val) -> Val:
 
 
 def integer_power(context: Context, base: Val, exponent: Val, dtype: DType) -> Val:
-    """base ** exponent by squaring, wrapping; negative exponents truncate (1, -1 stay; others give 0)."""
+    """base ** exponent by squaring, wrapping; negative exponents truncate (1, -1 stay; others give
+    0).
+    """
     f = context.builder
     one, zero = int_const(1, base.type), int_const(0, base.type)
     result, power = one, base

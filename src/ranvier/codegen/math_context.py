@@ -1,4 +1,6 @@
-"""What every emitter of arithmetic needs: the builder, the target, and literals that look like an operand."""
+"""What every emitter of arithmetic needs: the builder, the target, and literals that look like an
+operand.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ranvier.codegen.builder import (
-    DOUBLE, FLOAT, I32, I64, FunctionBuilder, Val, element_of, float_const, lanes_of, vector,
-)  # fmt: skip
+    DOUBLE,
+    FLOAT,
+    I32,
+    I64,
+    FunctionBuilder,
+    Val,
+    element_of,
+    float_const,
+    lanes_of,
+    vector,
+)
 from ranvier.codegen.target import Target
 
 _SUFFIX = {FLOAT: "f32", DOUBLE: "f64"}

@@ -1,7 +1,8 @@
-"""Vector mathematics in f32: branch-free, a few ulp over the whole range, denormal results included.
+"""Vector mathematics in f32: branch-free, a few ulp over the whole range, denormal results
+included.
 
-Sources: range reductions and the polynomials of exp and log after S. Moshier's Cephes (expf.c, logf.c); erf after
-N. Juffa's erff; everything else is derived from those as its docstring says.
+Sources: range reductions and the polynomials of exp and log after S. Moshier's Cephes (expf.c,
+logf.c); erf after N. Juffa's erff; everything else is derived from those as its docstring says.
 """
 
 from __future__ import annotations
@@ -10,8 +11,14 @@ import math
 
 from ranvier.codegen.builder import I32, Val, int_const, lanes_of, vector
 from ranvier.codegen.math_context import (
-    Context, clamp_keeping_nan, fma, integer_type, intrinsic, like, polynomial,
-)  # fmt: skip
+    Context,
+    clamp_keeping_nan,
+    fma,
+    integer_type,
+    intrinsic,
+    like,
+    polynomial,
+)
 
 _LOG2E = 1.4426950408889634
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
@@ -26,11 +33,14 @@ _LOG = (
 _SQRT_HALF_BITS = 0x3F3504F3
 
 
-_MAGIC, _MAGIC_BITS = 12582912.0, 0x4B400000  # 1.5 * 2**23: adding it puts an integer in the low bits
+_MAGIC, _MAGIC_BITS = (
+    12582912.0,
+    0x4B400000,
+)  # 1.5 * 2**23: adding it puts an integer in the low bits
 _GUARD = 32  # powers of two that keep a product out of the denormal range
 
 
-# Exponentials ---------------------------------------------------------------------------------
+# Exponentials ------------------------------------------------------------------------------------
 def scale(context: Context, x: Val, n: Val) -> Val:
     """x * 2**n for an integral n in [-250, 250], rounded once into the denormal range."""
     f = context.builder
@@ -121,7 +131,9 @@ def exp2(context: Context, x: Val) -> Val:
 
 
 def expm1(context: Context, x: Val) -> Val:
-    """e**x - 1 = 2**n (e**r - 1) + (2**n - 1); computed with 2**(n-1) so that 2**128 does not overflow early."""
+    """e**x - 1 = 2**n (e**r - 1) + (2**n - 1); computed with 2**(n-1) so that 2**128 does not
+    overflow early.
+    """
     f = context.builder
     value = _expm1_core(context, clamp_keeping_nan(f, x, -20.0, 88.8))
     return intrinsic(f, "copysign", value, x)
@@ -175,7 +187,7 @@ def _times_sigmoid(context: Context, x: Val, z: Val, low: Val | None) -> Val:
     return _unguard(context, f.binary("fdiv", above, below), negative)
 
 
-# Logarithms -----------------------------------------------------------------------------------------------------
+# Logarithms --------------------------------------------------------------------------------------
 def _split(context: Context, x: Val) -> tuple[Val, Val]:
     """(e, m) with x = 2**e m and sqrt(1/2) <= m < sqrt(2), for positive finite x."""
     f = context.builder
@@ -275,7 +287,7 @@ def log10(context: Context, x: Val) -> Val:
     return _log_base(context, x, 0.4342944819032518, 0.3010299956639812)
 
 
-# Error function and what is built on it -------------------------------------------------------------------------
+# Error function and what is built on it ----------------------------------------------------------
 _ERF_SMALL = (
     -5.96761703e-4, 4.99119423e-3, -2.67681349e-2, 1.12819925e-1, -3.76125336e-1, 1.28379166e-1,
 )  # fmt: skip
@@ -293,9 +305,7 @@ def erf(context: Context, x: Val) -> Val:
     square = f.binary("fmul", x, x)
     small = fma(f, polynomial(f, square, _ERF_SMALL), x, x)
     bounded = clamp_keeping_nan(f, size, 0.0, 10.0)
-    exponent = fma(
-        f, polynomial(f, bounded, _ERF_LARGE), bounded, _negate(context, bounded)
-    )
+    exponent = fma(f, polynomial(f, bounded, _ERF_LARGE), bounded, _negate(context, bounded))
     large = f.binary("fsub", like(x, 1.0), exp(context, exponent))
     large = intrinsic(f, "copysign", large, x)
     return f.select(f.compare("fcmp ogt", size, like(x, _ERF_SPLIT)), large, small)
@@ -312,9 +322,10 @@ _TAIL_SLOPE = 2.1  # d log(polynomial) / d log(w), about, where the polynomial i
 
 
 def gelu(context: Context, x: Val) -> Val:
-    """x times the normal distribution: x Q(-x) below 0 and x - x Q(x) above, Q(t) = erfc(t / sqrt 2) / 2.
+    """x times the normal distribution: x Q(-x) below 0 and x - x Q(x) above.
 
-    Q(t) = exp(-t**2 / 2) R(t) with a polynomial for R and the rounding error of t**2 carried along.
+    Q(t) = erfc(t / sqrt 2) / 2 = exp(-t**2 / 2) R(t) with a polynomial for R; the rounding error
+    of t**2 is carried along.
     """
     f = context.builder
     t = intrinsic(f, "fabs", x)

@@ -1,7 +1,8 @@
-"""Vector mathematics in f64, also used for the rare functions of f32 (which are then correctly rounded almost always).
+"""Vector mathematics in f64, also used for the rare functions of f32 (which are then correctly
+rounded almost always).
 
-Sources: fdlibm (Sun Microsystems) for the polynomials of log, sin, cos, asin; S. Moshier's Cephes for atan; Taylor
-coefficients for exp. Special values follow C's Annex F.
+Sources: fdlibm (Sun Microsystems) for the polynomials of log, sin, cos, asin; S. Moshier's Cephes
+for atan; Taylor coefficients for exp. Special values follow C's Annex F.
 """
 
 from __future__ import annotations
@@ -11,8 +12,13 @@ import math
 from ranvier.codegen import trigonometry
 from ranvier.codegen.builder import I64, Val, int_const, lanes_of, vector
 from ranvier.codegen.math_context import (
-    Context, clamp_keeping_nan, fma, intrinsic, like, polynomial,
-)  # fmt: skip
+    Context,
+    clamp_keeping_nan,
+    fma,
+    intrinsic,
+    like,
+    polynomial,
+)
 
 _LOG2E = 1.4426950408889634
 _LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
@@ -31,7 +37,7 @@ def negate(context: Context, x: Val) -> Val:
     return context.builder.emit(f"fneg {x}", x.type)
 
 
-# Exponentials ---------------------------------------------------------------------------------------------------
+# Exponentials ------------------------------------------------------------------------------------
 def _reduce(context: Context, x: Val) -> tuple[Val, Val]:
     f = context.builder
     n = intrinsic(f, "roundeven", f.binary("fmul", x, like(x, _LOG2E)))
@@ -161,7 +167,7 @@ def mish(context: Context, x: Val) -> Val:
     return context.builder.binary("fmul", x, tanh(context, softplus(context, x)))
 
 
-# Logarithms -----------------------------------------------------------------------------------------------------
+# Logarithms --------------------------------------------------------------------------------------
 def _split(context: Context, x: Val) -> tuple[Val, Val]:
     """(e, m) with x = 2**e m, sqrt(1/2) <= m < sqrt(2), for positive finite x."""
     f = context.builder
@@ -241,7 +247,7 @@ def log1p(context: Context, x: Val) -> Val:
     return f.select(small, x, value)
 
 
-# Inverse hyperbolic ---------------------------------------------------------------------------------------------
+# Inverse hyperbolic ------------------------------------------------------------------------------
 def asinh(context: Context, x: Val) -> Val:
     """log1p(|x| + x**2 / (1 + sqrt(x**2 + 1))); log|x| + ln 2 for large |x|."""
     f = context.builder
@@ -278,7 +284,7 @@ def atanh(context: Context, x: Val) -> Val:
     return intrinsic(f, "copysign", value, x)
 
 
-# Error function -------------------------------------------------------------------------------
+# Error function ----------------------------------------------------------------------------------
 # Least-squares fits in f64 against torch.special.erf and erfcx, relative error 2e-15
 _ERF = (
     9.744005895365527e-11, -1.4858706366302956e-09, 1.5878082427411672e-08, -1.6576361223369856e-07,
@@ -288,11 +294,11 @@ _ERF = (
 )  # fmt: skip
 _ERFCX = (
     6.832793514638331e-11, -6.72664991721617e-11, -2.2104083916737606e-10, 6.977234368573551e-10,
-    -1.3079343032614948e-09, -2.4438643162480143e-09, 1.8005562048071914e-08, -1.2308019948119773e-08,
-    -1.2829694938222992e-07, 2.9511351560546184e-07, 7.33151786672543e-07, -3.5936614828644097e-06,
-    -4.008324549968338e-06, 4.108710023701658e-05, 3.778051869271876e-05, -0.000526801202498912,
-    -0.0011050187507902845, 0.0069656660067272036, 0.05230273245968175, 0.18468822375957591,
-    0.4423438546149286,
+    -1.3079343032614948e-09, -2.4438643162480143e-09, 1.8005562048071914e-08,
+    -1.2308019948119773e-08, -1.2829694938222992e-07, 2.9511351560546184e-07, 7.33151786672543e-07,
+    -3.5936614828644097e-06, -4.008324549968338e-06, 4.108710023701658e-05, 3.778051869271876e-05,
+    -0.000526801202498912, -0.0011050187507902845, 0.0069656660067272036, 0.05230273245968175,
+    0.18468822375957591, 0.4423438546149286,
 )  # fmt: skip
 _ERFCX_LOW, _ERFCX_HIGH = 0.06779661016949153, 0.7142857142857143
 
@@ -336,9 +342,11 @@ def gelu(context: Context, x: Val) -> Val:
     return f.select(negative, product, f.binary("fsub", x, product))
 
 
-# Power ----------------------------------------------------------------------------------------------------------
+# Power -------------------------------------------------------------------------------------------
 def power(context: Context, x: Val, y: Val) -> Val:
-    """x**y = e**(y log|x|) with C's special values; relative error up to 1e-13 for huge results in f64."""
+    """x**y = e**(y log|x|) with C's special values; relative error up to 1e-13 for huge results in
+    f64.
+    """
     f = context.builder
     zero, one = like(x, 0.0), like(x, 1.0)
     size = intrinsic(f, "fabs", x)

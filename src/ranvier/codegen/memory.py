@@ -1,7 +1,8 @@
-"""Loads and stores of typed elements: contiguous, strided and gathered vectors, masks, storage conversions.
+"""Loads and stores of typed elements: contiguous, strided and gathered vectors, masks, storage
+conversions.
 
-Compute types: f16 and bf16 are computed as f32, bool as i1. A load whose condition fails reads the zeros of a constant
-instead (a conditional move, no branch), so it yields zero bits.
+Compute types: f16 and bf16 are computed as f32, bool as i1. A load whose condition fails reads the
+zeros of a constant instead (a conditional move, no branch), so it yields zero bits.
 """
 
 from __future__ import annotations
@@ -11,9 +12,23 @@ from dataclasses import dataclass
 
 from ranvier.codegen import scalar_ops
 from ranvier.codegen.builder import (
-    BFLOAT, DOUBLE, FLOAT, HALF, I1, I8, I16, I32, I64, PTR,
-    FunctionBuilder, Val, element_of, int_const, lanes_of, vector,
-)  # fmt: skip
+    BFLOAT,
+    DOUBLE,
+    FLOAT,
+    HALF,
+    I1,
+    I8,
+    I16,
+    I32,
+    I64,
+    PTR,
+    FunctionBuilder,
+    Val,
+    element_of,
+    int_const,
+    lanes_of,
+    vector,
+)
 from ranvier.codegen.indices import IndexEmitter, Lanes
 from ranvier.codegen.scalar_ops import Context
 from ranvier.ir import dim as dims
@@ -29,7 +44,9 @@ _STORAGE = {"f16": HALF, "bf16": I16, "f32": FLOAT, "f64": DOUBLE}
 
 @dataclass(frozen=True)
 class Place:
-    """Element `offset` of the buffer at `pointer`: touched in the lanes of `mask`, and only if `condition` holds."""
+    """Element `offset` of the buffer at `pointer`: touched in the lanes of `mask`, and only if
+    `condition` holds.
+    """
 
     pointer: Val
     offset: Dim
@@ -121,7 +138,7 @@ def store_vector(
         _store_lanes(context, indices, lanes, place, step, bits)
 
 
-# Addresses ------------------------------------------------------------------------------------------------------
+# Addresses ---------------------------------------------------------------------------------------
 def _step(indices: IndexEmitter, lanes: Lanes, offset: Dim) -> int | None:
     """The static distance in elements between neighbouring lanes, if there is one."""
     linear = dims.linear_in(offset, lanes.loop)
@@ -154,7 +171,7 @@ def _suffix(type: str) -> str:
     return f"v{lanes_of(type)}{names.get(element, element)}"
 
 
-# Contiguous and strided -----------------------------------------------------------------------------------------
+# Contiguous and strided --------------------------------------------------------------------------
 def _load_contiguous(context: Context, indices: IndexEmitter, lanes: Lanes, place: Place) -> Val:
     f = context.builder
     type = vector(lanes.count, storage_type(place.storage))
@@ -177,7 +194,7 @@ def _masked_is_slow(context: Context, storage: DType) -> bool:
 def _load_strided(
     context: Context, indices: IndexEmitter, lanes: Lanes, place: Place, step: int
 ) -> Val:
-    """Whole vectors over the span of the lanes, then shuffles; the last one ends at the last lane."""
+    """Whole vectors over the span of the lanes, the last one ending at the last lane; shuffles."""
     f, n = context.builder, lanes.count
     element = storage_type(place.storage)
     type = vector(n, element)
@@ -225,7 +242,7 @@ def _store_contiguous(
     f.call_void(f"llvm.masked.store.{_suffix(bits.type)}.p0", bits, where, place.mask)
 
 
-# Gather and scatter ---------------------------------------------------------------------------------------------
+# Gather and scatter ------------------------------------------------------------------------------
 def _pointers(context: Context, indices: IndexEmitter, place: Place) -> Val:
     index = indices.vector(place.offset)
     n = lanes_of(index.type)

@@ -1,8 +1,9 @@
 """Code for loop nests: split over threads, vectorised along one loop, reductions computed once.
 
-The iteration space of all loops but the vectorised one is numbered; each thread takes a contiguous range of numbers. When there
-are few of them, the vectorised loop is cut in chunks that count as one more loop. The numbering is walked in
-*segments*, cut where a reduction becomes computable, so that a thread computes it once and not once per element:
+The iteration space of all loops but the vectorised one is numbered; each thread takes a contiguous
+range of numbers. When there are few of them, the vectorised loop is cut in chunks that count as
+one more loop. The numbering is walked in *segments*, cut where a reduction becomes computable, so
+that a thread computes it once and not once per element:
 
     for s0 in this thread's part of segment 0:      reductions over (s0) ...
         for s1 in this thread's part of segment 1:  ...
@@ -21,31 +22,36 @@ from ranvier.codegen.target import Target
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
 from ranvier.lowering.expression import (
-    Access, Apply, Expression, Loop, Reduce, children, walk,
-)  # fmt: skip
-from ranvier.lowering.kernels.nest import Nest, Store
+    Access,
+    Apply,
+    Expression,
+    Loop,
+    Reduce,
+    children,
+    walk,
+)
+from ranvier.lowering.kernels.nest import Nest
 
 _TINY = 16384  # below this many element operations one thread does all
 _PARTS_PER_THREAD = 4  # ranges per thread that make a balanced split
 _ENOUGH_PARTS = 64  # static iterations with which the vectorised loop is never cut
 _CHUNK = "chunk."
 _COSTLY = frozenset(
-    "exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh"
-    " sigmoid erf silu softplus mish gelu elu pow atan2 fmod remainder floor_div".split()
-)
+    {
+        "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin",
+        "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "sigmoid", "erf", "silu",
+        "softplus", "mish", "gelu", "elu", "pow", "atan2", "fmod", "remainder", "floor_div",
+    }
+)  # fmt: skip
 
 
 def emit_nest(module: ModuleWriter, name: str, nest: Nest, target: Target) -> None:
     """Add `void @name(ptr b0.., i64 scalars.., i64 thread, i64 threads)` to the module.
 
-    Raises UnsupportedOperatorError for an operator without native code and CompileError for a malformed nest.
+    Raises UnsupportedOperatorError for an operator without native code and CompileError for a
+    malformed nest.
     """
-    if name in _RESERVED:
-        raise ValueError(name)
     _NestWriter(module, name, nest, target).write()
-
-
-_RESERVED = frozenset({"ranvier_run", "ranvier_worker", "ranvier_call", "ranvier_stop"})
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ class _NestWriter:
         self._lanes = lanes_for(self._vector.extent, target.lanes) if self._vector else 1
         self._copies = self._unroll()
 
-    # Structure ----------------------------------------------------------------------------------------------
+    # Structure -----------------------------------------------------------------------------------
     def write(self) -> None:
         f = self._f
         segments = self._segments()
@@ -95,7 +101,9 @@ class _NestWriter:
         f.finish()
 
     def _segments(self) -> list[list[_Axis]]:
-        """The outer loops cut where reductions become computable, and last the chunks of the vectorised loop."""
+        """The outer loops cut where reductions become computable, and last the chunks of the
+        vectorised loop.
+        """
         cuts = self._cuts()
         segments: list[list[_Axis]] = [[]]
         for position, loop in enumerate(self._outer):
@@ -193,7 +201,7 @@ class _NestWriter:
             self._segment(body, segments[1:], sizes[1:], begin, end)
             carried.next = _advance(f, axes, carried.values)
 
-    # The vectorised loop ------------------------------------------------------------------------------------
+    # The vectorised loop -------------------------------------------------------------------------
     def _unroll(self) -> int:
         """Vectors per step: several when the body is small and the loop long enough."""
         if self._vector is None:
@@ -210,7 +218,7 @@ class _NestWriter:
     def _is_cut(self) -> bool:
         """Whether the vectorised loop may have to be cut in chunks to occupy all threads."""
         assert self._vector is not None
-        low, high = dims.bounds(self._vector.extent)
+        _, high = dims.bounds(self._vector.extent)
         if high is not None and high < 2 * self._granule:
             return False
         outer = 1
@@ -224,7 +232,9 @@ class _NestWriter:
         return self._lanes * self._copies
 
     def _chunk_size(self, parts: Val) -> Val:
-        """Elements per chunk, a multiple of the granule, so that parts * chunks occupies all threads."""
+        """Elements per chunk, a multiple of the granule, so that parts * chunks occupies all
+        threads.
+        """
         assert self._vector is not None
         f, extent = self._f, self._root.emit_dim(self._vector.extent)
         threads = f.arg("threads")
@@ -274,7 +284,9 @@ class _NestWriter:
         if self._target.lanes >= 16:
             return True
         accesses = [n for v in self._values for n in walk(v) if isinstance(n, Access)]
-        return all(x.storage.size >= 4 for x in (*accesses, *self._nest.stores))
+        sizes = [x.storage.size for x in accesses]
+        sizes += [store.storage.size for store in self._nest.stores]
+        return min(sizes) >= 4
 
     def _whole_vectors(self, emitter: ExpressionEmitter, start: Val, stop: Val, copies: int) -> Val:
         """Steps of `copies` full vectors; the index at which they end."""
@@ -300,7 +312,7 @@ class _NestWriter:
             self._stores([emitter.nested({name: index}, Lanes(name, self._lanes, mask))])
 
     def _stores(self, emitters: Sequence[ExpressionEmitter]) -> None:
-        """All values of all copies before the first store: operands may share memory with results."""
+        """All values of all copies, then the stores: operands may share memory with results."""
         if self._vector is not None:
             prepare(emitters, self._values)
         pairs = [(e, s) for s in self._nest.stores for e in emitters]
@@ -309,7 +321,7 @@ class _NestWriter:
             emitter.store_value(store, value)
 
 
-# What a nest is like --------------------------------------------------------------------------------------------
+# What a nest is like -----------------------------------------------------------------------------
 def _vectorisable(nest: Nest) -> Nest:
     """Drop `vector` where reductions are ragged in it, or run along memory that it strides over."""
     if nest.vector is None:
@@ -367,7 +379,7 @@ def _size(values: Sequence[Expression]) -> int:
     return total
 
 
-# Scalar arithmetic ----------------------------------------------------------------------------------------------
+# Scalar arithmetic -------------------------------------------------------------------------------
 def _product(f: FunctionBuilder, values: Sequence[Val]) -> Val:
     fixed = 1
     product: Val | None = None
@@ -386,7 +398,9 @@ def _ceil_div(f: FunctionBuilder, a: Val, b: Val) -> Val:
 
 
 def _digits(f: FunctionBuilder, number: Val, axes: Sequence[_Axis]) -> list[Val]:
-    """The loop variables of iteration `number`; none for one axis, whose variable is the number itself."""
+    """The loop variables of iteration `number`; none for one axis, whose variable is the number
+    itself.
+    """
     if len(axes) == 1:
         return []
     digits: list[Val] = []
@@ -409,6 +423,3 @@ def _advance(f: FunctionBuilder, axes: Sequence[_Axis], digits: Sequence[Val]) -
             break
         following.insert(0, f.select(carry, int_const(0), raised))
     return following
-
-
-__all__ = ["Store", "emit_nest"]

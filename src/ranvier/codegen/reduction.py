@@ -1,8 +1,9 @@
 """Reductions inside kernels: computed once, at the outermost level where their variables are bound.
 
-`prepare` is called whenever a loop variable has been bound. It computes the reductions that have become computable
-(those over the same loops in one pass) and hoists sub-expressions that later loops would repeat. A reduction whose body
-depends on the vectorised loop has vector accumulators; another one is vectorised along its own unit-stride loop.
+`prepare` is called whenever a loop variable has been bound. It computes the reductions that have
+become computable (those over the same loops in one pass) and hoists sub-expressions that later
+loops would repeat. A reduction whose body depends on the vectorised loop has vector accumulators;
+another one is vectorised along its own unit-stride loop.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class _Group:
 
 
 def prepare(emitters: Sequence[ExpressionEmitter], roots: Sequence[Expression]) -> None:
-    """Compute what `roots` need and what the variables bound in `emitters` (copies of one loop body) allow."""
+    """Compute what `roots` need and what the variables bound in `emitters` (copies of one loop
+    body) allow.
+    """
     for group in _ready(emitters[0], roots):
         _compute(emitters, group)
 
@@ -108,20 +111,13 @@ def _compute(emitters: Sequence[ExpressionEmitter], group: _Group) -> None:
             _Vectorised(emitter, group, along).run()
         return
     f = emitters[0].builder
-    counts = [_lanes_needed(e, group) for e in emitters]
-    states = [
-        accumulate.identity(f, r, n) for n in counts for r in group.members
-    ]  # fmt: skip
+    states = [accumulate.identity(f, r, e.count) for e in emitters for r in group.members]
     states = _serial(emitters, group, group.loops, states)
     context = Context(f, emitters[0].target)
     values = iter(states)
     for emitter in emitters:
         for reduce in group.members:
             emitter.bind(reduce, accumulate.result(context, reduce, next(values)))
-
-
-def _lanes_needed(emitter: ExpressionEmitter, group: _Group) -> int:
-    return emitter.count
 
 
 def _serial(
@@ -177,9 +173,9 @@ def _accumulate(
     return result
 
 
-# Vectorised along a loop of the reduction -----------------------------------------------------------------------
+# Vectorised along a loop of the reduction --------------------------------------------------------
 def _vector_loop(emitter: ExpressionEmitter, group: _Group) -> Loop | None:
-    """The loop to vectorise, if nothing is vectorised yet: all accesses have stride 0 or 1 in it."""
+    """The loop to vectorise if nothing is yet: all accesses have stride 0 or 1 in it."""
     if emitter.lanes is not None:
         return None
     for loop in reversed(group.loops):
@@ -204,12 +200,13 @@ def _reductions_within(node: Expression) -> list[Reduce]:
 
 
 def _strides(node: Expression, name: str) -> set[int | None]:
-    """Distances between neighbours along the loop `name`, over all accesses; None where not constant."""
+    """Distances between neighbours along the loop `name`, over all accesses; None where not
+    constant.
+    """
     found = {s for child in children(node) for s in _strides(child, name)}
     if isinstance(node, Access):
         linear = dims.linear_in(node.offset, name)
-        bound = {n for n, _ in node.indirect}
-        gathers = any(_strides(value, name) - {0} for n, value in node.indirect if bound)
+        gathers = any(_strides(value, name) - {0} for _, value in node.indirect)
         step = linear[0] if linear is not None and isinstance(linear[0], int) else None
         found.add(None if gathers else step)
     return found
@@ -314,7 +311,7 @@ class _Vectorised:
 
 
 def lanes_for(extent: Dim, lanes: int) -> int:
-    """Lanes for a loop: fewer (a power of two) when the static extent is smaller than a register."""
+    """Lanes for a loop: fewer (a power of two) when its static extent is small."""
     if isinstance(extent, int):
         while lanes > 2 and lanes // 2 >= extent:
             lanes //= 2

@@ -1,8 +1,9 @@
 """Element-wise operators on LLVM values of any lane count: one table from operator name to emitter.
 
-Semantics are PyTorch's: `maximum`/`minimum`/`relu`/`clamp` propagate NaN, `round` ties to even, `remainder` has the sign
-of the divisor, float to integer truncates (saturating where C++ is undefined, NaN gives 0). Integer division
-by zero gives 0 and INT_MIN / -1 wraps, so no input can trap.
+Semantics are PyTorch's: `maximum`/`minimum`/`relu`/`clamp` propagate NaN, `round` ties to even,
+`remainder` has the sign of the divisor, float to integer truncates (saturating where C++ is
+undefined, NaN gives 0). Integer division by zero gives 0 and INT_MIN / -1 wraps, so no input can
+trap.
 """
 
 from __future__ import annotations
@@ -12,20 +13,32 @@ from collections.abc import Callable, Sequence
 
 from ranvier.codegen import math
 from ranvier.codegen.builder import (
-    FLOAT, I1, I16, I32, I64, Val, element_of, float_const, int_const, lanes_of, vector,
-)  # fmt: skip
+    FLOAT,
+    I1,
+    I16,
+    I32,
+    I64,
+    Val,
+    element_of,
+    float_const,
+    int_const,
+    lanes_of,
+    vector,
+)
 from ranvier.codegen.math_context import Context, intrinsic, like
 from ranvier.errors import UnsupportedOperatorError
 from ranvier.ir.dtype import BF16, BOOL, F16, F64, DType
 from ranvier.lowering.expression import Apply, compute_dtype
 
-__all__ = ["Context", "apply", "constant", "convert", "round_to_bf16", "compute_type"]
+__all__ = ["Context", "apply", "compute_type", "constant", "convert", "round_to_bf16"]
 
 Emitter = Callable[[Context, Apply, list[Val], DType], Val]
 
 
 def compute_type(dtype: DType) -> str:
-    """The LLVM element type in which values of `dtype` are computed (f16 and bf16 as float, bool as i1)."""
+    """The LLVM element type in which values of `dtype` are computed (f16 and bf16 as float, bool
+    as i1).
+    """
     dtype = compute_dtype(dtype)
     if dtype is BOOL:
         return I1
@@ -35,7 +48,9 @@ def compute_type(dtype: DType) -> str:
 
 
 def constant(value: float | int | bool, dtype: DType) -> Val:
-    """A scalar literal of the compute type of `dtype`; floats beyond f32 become infinite, integers wrap."""
+    """A scalar literal of the compute type of `dtype`; floats beyond f32 become infinite, integers
+    wrap.
+    """
     dtype = compute_dtype(dtype)
     if dtype is BOOL:
         return int_const(int(bool(value)), I1)
@@ -53,7 +68,9 @@ def _wrap(value: int, dtype: DType) -> int:
 
 
 def apply(context: Context, node: Apply, values: list[Val], types: Sequence[DType]) -> Val:
-    """The value of `node` on operand values of equal lane count; UnsupportedOperatorError if there is no emitter."""
+    """The value of `node` on operand values of equal lane count; UnsupportedOperatorError if there
+    is no emitter.
+    """
     emitter = _OPERATORS.get(node.op)
     if emitter is None:
         raise UnsupportedOperatorError(f"no native code for element-wise operator {node.op!r}")
@@ -63,7 +80,7 @@ def apply(context: Context, node: Apply, values: list[Val], types: Sequence[DTyp
     return emitter(context, node, values, operand_type)
 
 
-# Conversions ----------------------------------------------------------------------------------------------------
+# Conversions -------------------------------------------------------------------------------------
 def convert(context: Context, value: Val, source: DType, target: DType) -> Val:
     """A value of compute type `source` as compute type `target`."""
     source, target = compute_dtype(source), compute_dtype(target)
@@ -89,7 +106,9 @@ def convert(context: Context, value: Val, source: DType, target: DType) -> Val:
 
 
 def _float_to_integer(context: Context, value: Val, target: DType, type: str) -> Val:
-    """Truncate. Narrow and unsigned targets go through i32 or i64 and wrap, as the casts of C do on x86."""
+    """Truncate. Narrow and unsigned targets go through i32 or i64 and wrap, as the casts of C do
+    on x86.
+    """
     f, lanes = context.builder, lanes_of(type)
     wide = I32 if target.bits < 32 else I64 if target.name in ("u32", "i64", "u64") else I32
     if target.name == "u64":
@@ -147,7 +166,7 @@ def round_to_bf16(context: Context, value: Val) -> Val:
     return f.cast("trunc", f.select(nan, quiet, rounded), vector(lanes, I16))
 
 
-# Arithmetic -----------------------------------------------------------------------------------------------------
+# Arithmetic --------------------------------------------------------------------------------------
 def _arithmetic(floating: str, integer: str, boolean: str) -> Emitter:
     def emit(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
         opcode = floating if dtype.is_float else boolean if dtype is BOOL else integer
@@ -287,7 +306,7 @@ def _where(context: Context, node: Apply, values: list[Val], dtype: DType) -> Va
     return context.builder.select(condition, values[1], values[2])
 
 
-# Unary ----------------------------------------------------------------------------------------------------------
+# Unary -------------------------------------------------------------------------------------------
 def _negate(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
     (x,) = values
     if dtype.is_float:
@@ -442,7 +461,7 @@ _OPERATORS: dict[str, Emitter] = {
     "logical_or": _logical("or"),
     "logical_xor": _logical("xor"),
     "where": _where,
-    "cast": lambda context, node, values, dtype: _cast(context, node, values, dtype),
+    "cast": _cast,
     "neg": _negate,
     "abs": _absolute,
     "sign": _sign,

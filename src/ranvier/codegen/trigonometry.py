@@ -1,8 +1,9 @@
 """Trigonometric functions in f64 and their inverses.
 
-Reduction modulo pi/2: Cody and Waite with fused steps for |x| < 2**20; beyond, lanes are reduced one by one with the bits of
-2/pi that matter (M. Payne, R. Hanek: Radian reduction for trigonometric functions, SIGNUM 1983). Polynomials: fdlibm
-(k_sin.c, k_cos.c, e_asin.c) and Cephes (atan.c).
+Reduction modulo pi/2: Cody and Waite with fused steps for |x| < 2**20; beyond, lanes are reduced
+one by one with the bits of 2/pi that matter (M. Payne, R. Hanek: Radian reduction for
+trigonometric functions, SIGNUM 1983). Polynomials: fdlibm (k_sin.c, k_cos.c, e_asin.c) and Cephes
+(atan.c).
 """
 
 from __future__ import annotations
@@ -10,11 +11,26 @@ from __future__ import annotations
 import math
 
 from ranvier.codegen.builder import (
-    DOUBLE, I1, I64, PTR, FunctionBuilder, ModuleWriter, Val, float_const, int_const, lanes_of, vector,
-)  # fmt: skip
+    DOUBLE,
+    I1,
+    I64,
+    PTR,
+    FunctionBuilder,
+    ModuleWriter,
+    Val,
+    float_const,
+    int_const,
+    lanes_of,
+    vector,
+)
 from ranvier.codegen.math_context import (
-    Context, clamp_keeping_nan, fma, intrinsic, like, polynomial,
-)  # fmt: skip
+    Context,
+    clamp_keeping_nan,
+    fma,
+    intrinsic,
+    like,
+    polynomial,
+)
 
 _SIN = (
     1.58969099521155010221e-10, -2.50507602534068634195e-08, 2.75573137070700676789e-06,
@@ -43,7 +59,9 @@ _ATAN_Q = (
 _FAST_LIMIT = 2.0**20
 _TABLE = "ranvier_two_over_pi"
 _TABLE_WORDS = 22
-_LEAD = 128  # zero bits before the binary point of 2/pi, so that small exponents index the table too
+_LEAD = (
+    128  # zero bits before the binary point of 2/pi, so that small exponents index the table too
+)
 
 
 def _pi_bits(bits: int) -> int:
@@ -80,7 +98,7 @@ def _two_over_pi_words() -> list[int]:
     return [(whole >> (64 * (_TABLE_WORDS - 1 - k))) & (2**64 - 1) for k in range(_TABLE_WORDS)]
 
 
-# Reduction ------------------------------------------------------------------------------------------------------
+# Reduction ---------------------------------------------------------------------------------------
 def _reduce(context: Context, x: Val) -> tuple[Val, Val]:
     """(r, q): x = r + q pi/2 modulo 2 pi, |r| <= pi/4; q is an integer modulo 4."""
     f, lanes = context.builder, lanes_of(x.type)
@@ -122,7 +140,9 @@ def _reduce_lanes(context: Context, x: Val, big: Val, r: Val, q: Val) -> tuple[V
 
 
 def _define_slow_reduction(module: ModuleWriter) -> None:
-    """{double r, i64 q} @ranvier.reduce.pi(double x): Payne and Hanek with a 192-bit window of 2/pi."""
+    """{double r, i64 q} @ranvier.reduce.pi(double x): Payne and Hanek with a 192-bit window of
+    2/pi.
+    """
     if module.has_function("ranvier.reduce.pi"):
         return
     words = ", ".join(f"i64 {w}" for w in _two_over_pi_words())
@@ -183,7 +203,7 @@ def _join(f: FunctionBuilder, high: Val, low: Val) -> Val:
     return f.binary("or", wide, f.cast("zext", low, "i128"))
 
 
-# Functions ------------------------------------------------------------------------------------------------------
+# Functions ---------------------------------------------------------------------------------------
 def _kernels(context: Context, r: Val) -> tuple[Val, Val]:
     """(sin r, cos r) for |r| <= pi/4."""
     f = context.builder
