@@ -23,6 +23,8 @@ from ranvier.sample_inputs import complete_sizes
 TOLERANCES = {"f32": 1e-4, "bf16": 3e-2}
 """Normwise relative error that an output may have, by the precision of the artifact."""
 
+_NARROWED = ".bf16"  # ends the name of a value that is stored in bf16 beside its wide form
+
 Array = NDArray[Any]
 
 
@@ -190,7 +192,8 @@ class _Comparison:
         if not self._steps:
             return Case(sizes, outputs)
         ours = self._model.intermediates(inputs)
-        theirs = self._reference.values(args, kwargs, ours.keys())
+        names = {name.removesuffix(_NARROWED) for name in ours}
+        theirs = self._reference.values(args, kwargs, names)
         return Case(sizes, outputs, *self._layers(ours, theirs))
 
     def _outputs(
@@ -216,12 +219,13 @@ class _Comparison:
         unmatched: list[str] = []
         for name, value in ours.items():
             step = self._steps[name]
-            if name not in theirs or theirs[name].shape != value.shape:
+            expected = theirs.get(name.removesuffix(_NARROWED))
+            if expected is None or expected.shape != value.shape:
                 unmatched.append(name)
                 continue
             assert step.result is not None
             result = widened(value, step.result.dtype)
-            matched.append(difference(name, result, theirs[name], step.source, step.operators))
+            matched.append(difference(name, result, expected, step.source, step.operators))
         return tuple(matched), tuple(unmatched)
 
 
