@@ -47,7 +47,7 @@ def test_percentiles_and_rates_are_consistent(artifacts: Path) -> None:
         assert each.maximum_per_second == pytest.approx(batch / each.best_ms * 1000)
         assert each.gflop > 0
         assert each.share_of_peak is not None
-        assert 0 < each.share_of_peak
+        assert each.share_of_peak > 0
         assert each.resident_bytes > 1_000_000
         assert each.arena_bytes > 0
     assert found.fastest in found.measurements

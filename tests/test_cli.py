@@ -276,9 +276,7 @@ def test_deployment_needs_neither_torch_nor_llvmlite(artifact: Path, tmp_path: P
 
 
 def test_without_its_libraries_the_command_says_what_to_install() -> None:
-    script = (
-        "import sys\nsys.modules['typer'] = None\nfrom ranvier.cli import main\nmain()\n"
-    )
+    script = "import sys\nsys.modules['typer'] = None\nfrom ranvier.cli import main\nmain()\n"
     result = subprocess.run(
         [sys.executable, "-c", script, "ls"], capture_output=True, text=True, check=False
     )

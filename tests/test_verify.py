@@ -113,7 +113,7 @@ def test_further_sizes_keep_indices_valid(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
-    (model, args, kwargs, shapes), path = artifact_of("classifier", tmp_path)
+    (model, args, kwargs, _), path = artifact_of("classifier", tmp_path)
     with pytest.raises(InputError, match="1 to 64"):
         ranvier.verify(model, path, args, kwargs, sizes=[{"batch": 100}])
     with pytest.raises(InputError, match="missing"):
