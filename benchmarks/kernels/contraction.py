@@ -26,7 +26,7 @@ from benchmarks.kernels.native import (
 from benchmarks.kernels.peak import peak_gflops
 from ranvier.codegen.builder import ModuleWriter
 from ranvier.codegen.contraction import emit_contraction
-from ranvier.codegen.target import Target, target_named
+from ranvier.target import Target, target_named
 from ranvier.ir import dim as dims
 from ranvier.ir.dtype import BF16, BY_NAME, F32, DType, encode
 from ranvier.lowering.expression import Access, Accumulator, Apply, Guard

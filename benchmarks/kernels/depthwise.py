@@ -16,7 +16,7 @@ from benchmarks.kernels.native import Native, aligned, best_seconds, host_target
 from benchmarks.kernels.peak import peak_gflops
 from ranvier.codegen.builder import ModuleWriter
 from ranvier.codegen.depthwise import emit_depthwise
-from ranvier.codegen.target import Target, target_named
+from ranvier.target import Target, target_named
 from ranvier.ir import dim as dims
 from ranvier.ir.dtype import BF16, F32, DType, encode
 from ranvier.lowering.expression import Accumulator

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import llvmlite.binding as llvm
 import numpy as np
 
-from ranvier.codegen.target import TARGETS, Target
+from ranvier.target import TARGETS, Target
 
 llvm.initialize_native_target()
 llvm.initialize_native_asmprinter()

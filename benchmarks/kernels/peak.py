@@ -14,7 +14,7 @@ from ranvier.codegen.builder import (
     int_const,
     vector,
 )
-from ranvier.codegen.target import Target
+from ranvier.target import Target
 from ranvier.ir.dtype import BF16, DType
 
 _ITERATIONS = 100_000

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ranvier.artifact.writer import write_artifact
-from ranvier.codegen.target import TARGETS, Target, target_named
+from ranvier.target import TARGETS, Target, target_named
 from ranvier.compile_report import CompileReport
 from ranvier.compiler import Compiled, Progress, compile_graph
 from ranvier.errors import CompileError, RanvierError, TargetError, UnsupportedOperatorError

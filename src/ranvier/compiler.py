@@ -14,7 +14,7 @@ from ranvier.artifact.writer import Payload
 from ranvier.codegen.emit import EmittedProgram, emit_program
 from ranvier.codegen.host import host_ir
 from ranvier.codegen.image import Image, build_image
-from ranvier.codegen.target import Target
+from ranvier.target import Target
 from ranvier.compile_report import CompileReport, summarize
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
@@ -26,6 +26,7 @@ from ranvier.passes.canonicalize import Canonicalize
 from ranvier.passes.decompose import Decompose
 from ranvier.passes.fold_batch_norm import FoldBatchNorm
 from ranvier.passes.fold_constants import FoldConstants
+from ranvier.passes.fuse_attention import FuseAttention
 from ranvier.passes.precision import Precision
 
 Pass = Callable[[Graph], Graph]
@@ -91,7 +92,7 @@ def compile_graph(
 def pipeline(precision: str) -> Sequence[Pass]:
     """The target-independent passes, in order."""
     cleanup = (Canonicalize(), FoldConstants(), Canonicalize())
-    passes = (*cleanup, FoldBatchNorm(), Decompose(), *cleanup)
+    passes = (*cleanup, FoldBatchNorm(), Decompose(), *cleanup, FuseAttention(), Canonicalize())
     return passes if precision == "f32" else (*passes, Precision(precision), *cleanup)
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ranvier.codegen.builder import ModuleWriter
 from ranvier.codegen.contraction import emit_contraction
-from ranvier.codegen.target import Target
+from ranvier.target import Target
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
 from ranvier.ir.dtype import BF16, F32, DType, decode, encode

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ranvier.codegen.attention import emit_attention
 from ranvier.codegen.attention_block import _EXP2, _EXP2_SHORT
 from ranvier.codegen.builder import ModuleWriter
-from ranvier.codegen.target import Target
+from ranvier.target import Target
 from ranvier.errors import CompileError
 from ranvier.ir import dim as dims
 from ranvier.ir.dtype import BF16, BOOL, F32, F64, DType, decode, encode

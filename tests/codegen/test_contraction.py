@@ -14,7 +14,7 @@ from ranvier.codegen.builder import ModuleWriter
 from ranvier.codegen.contraction import emit_contraction
 from ranvier.codegen.contraction_epilogue import split_bias
 from ranvier.codegen.microkernel import tile_rows
-from ranvier.codegen.target import Target
+from ranvier.target import Target
 from ranvier.errors import CompileError
 from ranvier.ir import dim as dims
 from ranvier.ir.dtype import BF16, F32, DType, decode, encode

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ranvier.codegen.builder import ModuleWriter
 from ranvier.codegen.depthwise import emit_depthwise
-from ranvier.codegen.target import Target
+from ranvier.target import Target
 from ranvier.errors import CompileError
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim

@@ -8,7 +8,7 @@ import torch
 
 from ranvier.codegen.builder import ModuleWriter
 from ranvier.codegen.nest import emit_nest
-from ranvier.codegen.target import Target
+from ranvier.target import Target
 from ranvier.ir.dtype import F32, F64, DType
 from ranvier.lowering.expression import Access, Apply, Loop
 from ranvier.lowering.kernels.nest import Nest, Store

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ranvier.codegen.builder import ModuleWriter
 from ranvier.codegen.nest import emit_nest
-from ranvier.codegen.target import Target
+from ranvier.target import Target
 from ranvier.ir import dim as dims
 from ranvier.ir import dtype as dt
 from ranvier.ir.dim import Dim

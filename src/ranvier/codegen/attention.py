@@ -28,7 +28,7 @@ from ranvier.codegen.builder import (
     vector,
 )
 from ranvier.codegen.expression import ExpressionEmitter, Lanes
-from ranvier.codegen.target import Target
+from ranvier.target import Target
 from ranvier.errors import CompileError
 from ranvier.ir.dtype import BF16, F32
 from ranvier.lowering.kernels.attention import (

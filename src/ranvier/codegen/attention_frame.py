@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ranvier.codegen.builder import FLOAT, I32, I64, FunctionBuilder, Val, int_const, vector
 from ranvier.codegen.indices import IndexEmitter
 from ranvier.codegen.math_context import Context
-from ranvier.codegen.target import Target
+from ranvier.target import Target
 from ranvier.ir.dim import Dim
 from ranvier.lowering.kernels.attention import (
     Attention,

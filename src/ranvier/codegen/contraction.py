@@ -21,7 +21,7 @@ from ranvier.codegen.contraction_tile import TileFunction, kernel_parameters
 from ranvier.codegen.indices import IndexEmitter
 from ranvier.codegen.microkernel import Tile, tile_rows
 from ranvier.codegen.row_table import emit_row_table, linear_row, row_table
-from ranvier.codegen.target import Target
+from ranvier.target import Target
 from ranvier.ir import dim as dims
 from ranvier.lowering.kernels.contraction import BATCH, ROW, Contraction
 

@@ -10,7 +10,7 @@ from ranvier.codegen.builder import I1, I64, PTR, FunctionBuilder, ModuleWriter,
 from ranvier.codegen.contraction import emit_contraction
 from ranvier.codegen.depthwise import emit_depthwise
 from ranvier.codegen.nest import emit_nest
-from ranvier.codegen.target import Target
+from ranvier.target import Target
 from ranvier.ir.dim import Dim
 from ranvier.lowering.kernels.attention import Attention
 from ranvier.lowering.kernels.contraction import Contraction

@@ -19,7 +19,7 @@ from ranvier.codegen import memory, scalar_ops
 from ranvier.codegen.builder import FunctionBuilder, Val, lanes_of
 from ranvier.codegen.expression_table import ExpressionTable
 from ranvier.codegen.indices import IndexEmitter, Lanes
-from ranvier.codegen.target import Target
+from ranvier.target import Target
 from ranvier.errors import CompileError
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim

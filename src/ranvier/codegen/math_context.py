@@ -19,7 +19,7 @@ from ranvier.codegen.builder import (
     lanes_of,
     vector,
 )
-from ranvier.codegen.target import Target
+from ranvier.target import Target
 
 _SUFFIX = {FLOAT: "f32", DOUBLE: "f64"}
 

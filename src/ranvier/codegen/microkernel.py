@@ -22,7 +22,7 @@ from ranvier.codegen.builder import (
     int_const,
     vector,
 )
-from ranvier.codegen.target import Target
+from ranvier.target import Target
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
 from ranvier.ir.dtype import BF16, DType

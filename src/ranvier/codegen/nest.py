@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from ranvier.codegen.builder import I1, I64, PTR, FunctionBuilder, ModuleWriter, Val, int_const
 from ranvier.codegen.expression import ExpressionEmitter, Lanes
 from ranvier.codegen.reduction import hoist, lanes_for, prepare, tail_mask
-from ranvier.codegen.target import Target
+from ranvier.target import Target
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
 from ranvier.lowering.expression import (

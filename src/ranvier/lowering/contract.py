@@ -10,7 +10,7 @@ from ranvier.ir.dtype import Array
 from ranvier.ir.graph import Node, Value
 from ranvier.lowering.epilogue import Epilogue
 from ranvier.lowering.expression import Access, Accumulator, Expression, Guard, Literal, Loop
-from ranvier.lowering.inline import Inliner, broadcast_indices, guarded
+from ranvier.lowering.inline import Inliner, broadcast_indices, guarded, row_major
 from ranvier.lowering.kernels.contraction import COLUMN
 from ranvier.lowering.kernels.panels import PanelLayout
 from ranvier.lowering.nests import add_nest
@@ -49,11 +49,15 @@ def lower_matmul(lowering: Lowering, root: Node, epilogue: Epilogue) -> None:
     )
     extents = Extents(batch, rows, column_variable(columns), len(shape) - 1, shape)
     layout = PanelLayout(columns, depth, 1, a.dtype, lowering.target.lanes)
-    packed, batch_stride = _packed_b(lowering, b, layout, batch)
-    a_indices = _a_indices(a, tuple(loop.variable for loop in (*batch, *rows)), depth)
-    access = rows_of(lowering, a, a_indices)
-    tensor = access[0]
-    row = flatten_dim(access[1], extents, product)
+    image = flattened_image(lowering, a, b)
+    if image is not None:
+        packed, batch_stride = _packed_for_image(lowering, b, image.shape, layout), 0
+        tensor, offset = image, rows[0].variable * depth
+    else:
+        packed, batch_stride = _packed_b(lowering, b, layout, batch)
+        a_indices = _a_indices(a, tuple(loop.variable for loop in (*batch, *rows)), depth)
+        tensor, offset = rows_of(lowering, a, a_indices)
+    row = flatten_dim(offset, extents, product)
     operands = Operands(tensor, row, (), packed, batch_stride)
     scope.operand(tensor)
     add_contraction(lowering, root, epilogue, product, operands, extents, Accumulator(), scope)
@@ -131,6 +135,34 @@ def _packed_b(
         if all(size == 1 for size in b.shape[:-2]):
             return _packed_constant(lowering, b, array.reshape(1, *array.shape[-2:]), layout), 0
     return _pack_at_run_time(lowering, b, layout, batch)
+
+
+def flattened_image(lowering: Lowering, a: Value, b: Value) -> Tensor | None:
+    """The channels-last image behind `a = reshape(image, [N, C * H * W])` when B can be permuted to its order instead."""
+    node = lowering.producer_or_none(a)
+    if node is None or node.op != "reshape" or a in lowering.tensors or a.rank != 2 or b.rank != 2:
+        return None
+    image = node.operands[0]
+    tensor = lowering.tensors.get(image)
+    if tensor is None or image not in lowering.channels_last or lowering.constant(b) is None:
+        return None
+    inner = image.shape[1:]
+    dense = row_major((*inner[1:], inner[0]))
+    expected = (dims.product(inner), dense[-1], *dense[:-1])
+    is_flat = a.shape[0] == image.shape[0] and all(isinstance(size, int) for size in inner)
+    return tensor if is_flat and tensor.strides == expected else None
+
+
+def _packed_for_image(lowering: Lowering, b: Value, image: tuple[Dim, ...], layout: PanelLayout) -> Tensor:
+    """B with its rows in the order of a channels-last image instead of (channel, pixel)."""
+
+    def packed() -> Array:
+        array = lowering.constant(b)
+        assert array is not None
+        by_channel = array.reshape(image[1], -1, array.shape[1])  # type: ignore[arg-type]
+        return pack(by_channel.transpose(1, 0, 2).reshape(1, *array.shape), layout)
+
+    return lowering.weight_from(packed, b.dtype, ("flattened", b, layout))
 
 
 def _packed_constant(lowering: Lowering, b: Value, array: Array, layout: PanelLayout) -> Tensor:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ranvier.codegen.target import Target
+from ranvier.target import Target
 from ranvier.errors import UnsupportedOperatorError
 from ranvier.ir import dim as dims
 from ranvier.ir.dtype import Array, DType, decode
