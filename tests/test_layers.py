@@ -46,7 +46,6 @@ LIGHT = (
 )
 """Parts that run where only NumPy is installed."""
 
-
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 
 
@@ -56,11 +55,6 @@ def modules() -> list[str]:
 
 def part_of(module: str) -> str:
     return module.split("/")[0].removesuffix(".py")
-
-
-def part_named(name: str) -> str:
-    """The part that an absolute name belongs to; targets are below lowering wherever they live."""
-    return "target" if name == "ranvier.codegen.target" else name.split(".")[1]
 
 
 def imports(module: str) -> Iterator[str]:
@@ -85,7 +79,7 @@ def test_every_part_has_a_layer() -> None:
 @pytest.mark.parametrize("module", [m for m in modules() if m != "__init__.py"])
 def test_imports_point_down(module: str) -> None:
     part = part_of(module)
-    known = {part_named(name) for name in imports(module) if name.startswith("ranvier.")}
+    known = {name.split(".")[1] for name in imports(module) if name.startswith("ranvier.")}
     known = (known & set(RANK)) - {part}
     if part in ONLY:
         assert known <= ONLY[part]

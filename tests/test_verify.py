@@ -9,7 +9,7 @@ import pytest
 
 import ranvier
 from ranvier.errors import CompileError, InputError
-from ranvier.verification import Verification, difference, widened
+from ranvier.verification import Verification, difference, original_name, widened
 
 pytestmark = pytest.mark.needs("torch", "llvmlite")
 
@@ -58,6 +58,12 @@ def test_difference_of_special_values(
 def test_bools_and_integers_compare_as_numbers() -> None:
     found = difference("x", np.array([True, False]), np.array([True, True]))
     assert found.relative_error == pytest.approx(math.sqrt(0.5))
+
+
+def test_names_of_stored_forms_are_the_models() -> None:
+    assert [original_name(name) for name in ("relu", "relu.bf16", "relu.f32", "relu.padded")] == [
+        "relu", "relu", "relu", "relu.padded"
+    ]  # fmt: skip
 
 
 def test_bf16_bits_widen() -> None:

@@ -194,7 +194,7 @@ def _peak(model: Model) -> tuple[float | None, str]:
     peak = model_peak(model)
     if peak is None:
         return None, f"unknown: {model.target} has no fused multiply-add"
-    return peak, f"{peak / 1e9:.0f} GFLOP/s on {model.cores.count} cores, {model.precision}"
+    return peak, f"{peak / 1e9:.0f} GFLOP/s, {model.precision}, threads: {model.cores.count}"
 
 
 def _summarize(timed: _Timed, peak: float | None) -> Measurement:

@@ -23,7 +23,7 @@ from ranvier.sample_inputs import complete_sizes
 TOLERANCES = {"f32": 1e-4, "bf16": 3e-2}
 """Normwise relative error that an output may have, by the precision of the artifact."""
 
-_NARROWED = ".bf16"  # ends the name of a value that is stored in bf16 beside its wide form
+_STORED_FORMS = (".bf16", ".f32")  # ends of the names of values that are stored in both
 
 Array = NDArray[Any]
 
@@ -192,8 +192,7 @@ class _Comparison:
         if not self._steps:
             return Case(sizes, outputs)
         ours = self._model.intermediates(inputs)
-        names = {name.removesuffix(_NARROWED) for name in ours}
-        theirs = self._reference.values(args, kwargs, names)
+        theirs = self._reference.values(args, kwargs, {original_name(name) for name in ours})
         return Case(sizes, outputs, *self._layers(ours, theirs))
 
     def _outputs(
@@ -219,7 +218,7 @@ class _Comparison:
         unmatched: list[str] = []
         for name, value in ours.items():
             step = self._steps[name]
-            expected = theirs.get(name.removesuffix(_NARROWED))
+            expected = theirs.get(original_name(name))
             if expected is None or expected.shape != value.shape:
                 unmatched.append(name)
                 continue
@@ -257,6 +256,13 @@ def widened(value: Array, dtype: str) -> Array:
     if dtype != "bf16":
         return value
     return (value.astype(np.uint32) << 16).view(np.float32)
+
+
+def original_name(name: str) -> str:
+    """The model's name of a value: without what says in which precision it is stored."""
+    for form in _STORED_FORMS:
+        name = name.removesuffix(form)
+    return name
 
 
 def _steps(artifact: str | os.PathLike[str], model: Model) -> dict[str, Step]:

@@ -17,7 +17,7 @@ from ranvier.cli.options import (
     parse_numbers,
     parse_sizes,
 )
-from ranvier.cli.output import megabytes, percent, print_json, print_table
+from ranvier.cli.output import cores_text, megabytes, percent, print_json, print_table
 
 
 def bench_command(
@@ -53,7 +53,7 @@ def _print(found: Benchmark) -> None:
         "sizes", ">calls", ">p50 ms", ">p90 ms", ">p95 ms", ">p99 ms", ">average/s", ">maximum/s",
         ">GFLOP", ">of peak", ">resident", ">arena",
     )  # fmt: skip
-    title = f"{found.name} ({found.precision}, {found.target}, {found.cores} cores)"
+    title = f"{found.name} ({found.precision}, {found.target}, {cores_text(found.cores)})"
     print_table(title, columns, [_row(each) for each in found.measurements])
     print(f"load {found.load_ms:.1f} ms; peak {found.peak_note}")
     if len(found.measurements) > 1:

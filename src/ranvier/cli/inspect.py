@@ -16,7 +16,7 @@ from ranvier.cli.options import (
     parse_cores,
     parse_sizes,
 )
-from ranvier.cli.output import megabytes, plain, print_json, print_table
+from ranvier.cli.output import cores_text, megabytes, plain, print_json, print_table, short_source
 from ranvier.errors import InputError, RanvierError
 from ranvier.inspection import Inspection, Memory, ProgramSummary, inspect_artifact, memory_for
 from ranvier.runtime.cores import select_cores
@@ -115,12 +115,19 @@ def _memory_text(memory: Memory | None) -> str:
     sizes = ", ".join(f"{name}={size}" for name, size in memory.sizes.items()) or "fixed sizes"
     parts = ("weights", "temporaries", "inputs", "outputs")
     listed = ", ".join(f"{part} {megabytes(getattr(memory, part))}" for part in parts)
-    return f"{listed} ({sizes}, {memory.threads} cores)"
+    return f"{listed} ({sizes}, {cores_text(memory.threads)})"
 
 
 def _print_steps(program: ProgramSummary) -> None:
     rows = [
-        (str(i), step.label, step.kernel, ", ".join(step.operators), step.flops, step.source)
+        (
+            str(i),
+            step.label,
+            step.kernel,
+            ", ".join(step.operators),
+            step.flops,
+            short_source(step.source),
+        )
         for i, step in enumerate(program.steps)
     ]
     columns = (">#", "value", "kernel", "operators", "operations", "source")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from ranvier.artifact.format import Target
 from ranvier.cli.options import CoresOption, JsonOption, parse_cores
 from ranvier.cli.output import print_json
-from ranvier.codegen.target import TARGETS
 from ranvier.inspection import lacking_here
 from ranvier.runtime.cores import cgroup_quota, select_cores
 from ranvier.runtime.cpu import host_features
+from ranvier.target import TARGETS
 
 VARIABLES = ("RANVIER_VISIBLE_CORES", "RANVIER_NUM_CORES", "RANVIER_TARGET")
 _SHOWN = ("avx", "fma", "f16c", "amx", "sse42", "bmi2")

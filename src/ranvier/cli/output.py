@@ -7,6 +7,7 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -57,6 +58,21 @@ def megabytes(size: int) -> str:
     if size < 1000:
         return f"{size} B"
     return f"{size / 1e3:.1f} kB" if size < 1_000_000 else f"{size / 1e6:.1f} MB"
+
+
+def cores_text(count: int) -> str:
+    """A number of cores in words: "1 core", "2 cores"."""
+    return "1 core" if count == 1 else f"{count} cores"
+
+
+def short_source(source: str) -> str:
+    """A line of the model for a table: relative to the current folder, else its last folders."""
+    path = Path(source)
+    if not path.is_absolute():
+        return source
+    if path.is_relative_to(Path.cwd()):
+        return str(path.relative_to(Path.cwd()))
+    return "/".join(path.parts[-3:])
 
 
 def percent(share: float | None) -> str:

@@ -17,7 +17,7 @@ from ranvier.cli.options import (
     parse_cores,
     parse_sizes,
 )
-from ranvier.cli.output import percent, plain, print_json, print_table
+from ranvier.cli.output import cores_text, percent, plain, print_json, print_table, short_source
 from ranvier.step_times import StepTime, StepTimes, chrome_trace, profile_artifact
 
 
@@ -74,7 +74,7 @@ def _print_json(found: StepTimes, rows: list[StepTime]) -> None:
 def _print(found: StepTimes, rows: list[StepTime]) -> None:
     sizes = ", ".join(f"{name}={size}" for name, size in found.sizes.items()) or "fixed sizes"
     title = (
-        f"{found.name} ({found.precision}, {found.target}, {found.cores} cores, {sizes}): "
+        f"{found.name} ({found.precision}, {found.target}, {cores_text(found.cores)}, {sizes}): "
         f"{found.microseconds:.1f} µs"
     )
     columns = (
@@ -88,5 +88,5 @@ def _row(step: StepTime) -> tuple[str, ...]:
     return (
         str(step.index), step.label, step.kernel, f"{step.microseconds:.1f}", percent(step.share),
         f"{step.gflops:.1f}", f"{step.gbytes_per_second:.1f}", percent(step.share_of_peak),
-        ", ".join(step.operators), step.source,
+        ", ".join(step.operators), short_source(step.source),
     )  # fmt: skip

@@ -12,7 +12,7 @@ import typer
 from numpy.typing import NDArray
 
 from ranvier.cli.options import ArtifactArgument, CoresOption, JsonOption, parse_cores, parse_sizes
-from ranvier.cli.output import print_json, print_table
+from ranvier.cli.output import cores_text, print_json, print_table
 from ranvier.errors import InputError
 from ranvier.runtime.model import Model, load
 from ranvier.sample_inputs import complete_sizes, random_inputs
@@ -52,8 +52,9 @@ def run_command(
                     "milliseconds": seconds * 1000, "tensors": summaries,
                     "files": written})  # fmt: skip
         return
+    where = cores_text(model.cores.count)
     print_table(
-        f"{model.name}: {seconds * 1000:.3f} ms, the first call, on {model.cores.count} cores",
+        f"{model.name}: {seconds * 1000:.3f} ms, the first call, on {where}",
         ("", "tensor", "dtype", "shape", ">minimum", ">maximum", ">mean"),
         [_row(summary) for summary in summaries],
     )

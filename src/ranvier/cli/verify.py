@@ -18,7 +18,7 @@ from ranvier.cli.options import (
     parse_cores,
     parse_numbers,
 )
-from ranvier.cli.output import plain, print_json, print_table
+from ranvier.cli.output import plain, print_json, print_table, short_source
 from ranvier.verification import Case, Difference, Verification, verify
 
 
@@ -101,5 +101,6 @@ def _row(found: Verification, each: Difference, kind: str) -> tuple[str, ...]:
     return (
         "ok" if found.within(each) else "FAIL", f"{each.name} ({kind})" if kind else each.name,
         "×".join(map(str, each.shape)) or "scalar", f"{each.relative_error:.2e}",
-        f"{each.maximum_error:.2e}", f"{each.cosine:.7f}", ", ".join(each.operators), each.source,
+        f"{each.maximum_error:.2e}", f"{each.cosine:.7f}", ", ".join(each.operators),
+        short_source(each.source),
     )  # fmt: skip
