@@ -34,6 +34,7 @@ class ZooModel:
 
     `axes` holds, per positional input, the symbol of each symbolic axis.
     `check_sizes` are the concrete sizes at which a compiled model is compared with PyTorch.
+    `photos` says that the inputs are photos that the trained model classifies with confidence.
     """
 
     name: str
@@ -44,6 +45,7 @@ class ZooModel:
     example_sizes: Sizes
     check_sizes: tuple[Sizes, ...]
     trained: bool = False
+    photos: bool = False
     needs: tuple[str, ...] = field(default=("torch",))
 
     def example_inputs(self) -> tuple[torch.Tensor, ...]:

