@@ -11,7 +11,7 @@ from __future__ import annotations
 import math as pymath
 from collections.abc import Callable, Sequence
 
-from ranvier.codegen import math
+from ranvier.codegen import math, math_bf16
 from ranvier.codegen.builder import (
     FLOAT,
     I1,
@@ -28,7 +28,7 @@ from ranvier.codegen.builder import (
 from ranvier.codegen.math_context import Context, intrinsic, like
 from ranvier.errors import UnsupportedOperatorError
 from ranvier.ir.dtype import BF16, BOOL, F16, F64, DType
-from ranvier.lowering.expression import Apply, compute_dtype
+from ranvier.lowering.expression import ROUNDED_TO_BF16, Apply, compute_dtype
 
 __all__ = ["Context", "apply", "compute_type", "constant", "convert", "round_to_bf16"]
 
@@ -431,8 +431,11 @@ def _parametric(name: str, defaults: dict[str, float]) -> Emitter:
 
 
 def _gelu(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
-    approximate = dict(node.attributes).get("approximate", "none")
-    return math.call(context, "gelu_tanh" if approximate == "tanh" else "gelu", values)
+    attributes = dict(node.attributes)
+    name = "gelu_tanh" if attributes.get("approximate") == "tanh" else "gelu"
+    if attributes.get(ROUNDED_TO_BF16):
+        return math_bf16.FUNCTIONS[name](context, values[0])
+    return math.call(context, name, values)
 
 
 _OPERATORS: dict[str, Emitter] = {

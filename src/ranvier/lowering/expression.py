@@ -107,6 +107,23 @@ class Accumulator:
 Expression = Literal | Index | Access | Apply | Reduce | Accumulator
 
 
+ROUNDED_TO_BF16 = "rounded_to_bf16"  # attribute of an Apply: its value only matters to bf16 precision
+
+
+def relaxed(expression: Expression, storage: DType) -> Expression:
+    """`expression`, stored as `storage`, with functions that need not be more precise than bf16 marked as such.
+
+    Only what lies outside reductions is marked: a sum keeps the precision of its terms.
+    """
+    if storage is not BF16 or not isinstance(expression, Apply):
+        return expression
+    operands = tuple(relaxed(operand, storage) for operand in expression.operands)
+    attributes = expression.attributes
+    if expression.op == "gelu":
+        attributes = (*attributes, (ROUNDED_TO_BF16, True))
+    return replace(expression, operands=operands, attributes=attributes)
+
+
 def compute_dtype(storage: DType) -> DType:
     """The type in which values stored as `storage` are computed."""
     return F32 if storage in (BF16, F16) else storage

@@ -17,6 +17,7 @@ from ranvier.lowering.expression import (
     Loop,
     Reduce,
     map_dims,
+    relaxed,
     walk,
 )
 from ranvier.lowering.kernels.nest import Nest, Store
@@ -44,7 +45,7 @@ def add_nest(
     loops, offset, expression = merge_loops(loops, offset, expression)
     work = dims.product(loop.extent for loop in loops)
     renaming = Renaming(frozenset(scope.bound))
-    described = Store(destination, renaming.dim(offset), tensor.dtype, renaming.expression(expression))
+    described = Store(destination, renaming.dim(offset), tensor.dtype, relaxed(renaming.expression(expression), tensor.dtype))
     nest = Nest(
         tuple(renaming.loop(loop) for loop in loops),
         (described,),

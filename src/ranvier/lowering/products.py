@@ -14,7 +14,7 @@ from ranvier.ir.dim import Atom, Compound, Dim, Polynomial, Symbol
 from ranvier.ir.graph import Node
 from ranvier.lowering.canonical import Renaming
 from ranvier.lowering.epilogue import Epilogue
-from ranvier.lowering.expression import Accumulator, Apply, Expression, Guard, Loop, map_dims
+from ranvier.lowering.expression import Accumulator, Apply, Expression, Guard, Loop, map_dims, relaxed
 from ranvier.lowering.inline import RULES, Inliner
 from ranvier.lowering.kernels.contraction import BATCH, COLUMN, ROW, TAP, Contraction
 from ranvier.lowering.kernels.nest import Store
@@ -173,7 +173,8 @@ def epilogue_store(
 
     operators = [node.op for node in epilogue.nodes]
     number = inliner.scope.operand(tensor, written=True)
-    return Store(number, flat(offset), tensor.dtype, map_dims(expression, flat)), operators
+    value = relaxed(map_dims(expression, flat), tensor.dtype)
+    return Store(number, flat(offset), tensor.dtype, value), operators
 
 
 def inline_chain(
