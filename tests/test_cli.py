@@ -140,6 +140,7 @@ def test_an_interrupted_compile_leaves_no_file(
     monkeypatch.setattr("ranvier.artifact.writer.os.replace", interrupt)
     result = run("compile", f"{MODELS}:fixed", "-o", tmp_path / "m.rvr")
     assert result.exit_code == 130
+    assert "interrupted" in result.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -232,8 +233,10 @@ def test_profile_writes_a_trace(artifact: Path, tmp_path: Path) -> None:
     steps = [event for event in events if event["ph"] == "X"]
     assert len(steps) == len(found["steps"]) * found["cores"]
     assert all(event["dur"] >= 0 and event["ts"] >= 0 for event in steps)
-    text = run("profile", artifact, "--top", "1", "--repeat", "2").stdout
+    assert len(document("profile", artifact, "--top", "1", "--repeat", "2")["steps"]) == 1
+    text = run("profile", artifact, "--repeat", "2").stdout
     assert "tiny_models.py" in text
+    assert "GFLOP/s" in text
 
 
 def test_ls_shows_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,7 +102,7 @@ def test_the_first_wrong_layer_is_named(tmp_path: Path) -> None:
 
 def test_bf16_has_its_own_tolerance(tmp_path: Path) -> None:
     (model, args, kwargs, shapes), path = artifact_of("classifier", tmp_path, "bf16")
-    found = ranvier.verify(model, path, args, kwargs, dynamic_shapes=shapes, layers=True)
+    found = ranvier.verify(model, path, args[0], kwargs, dynamic_shapes=shapes, layers=True)
     assert found.tolerance == 3e-2
     assert found.passed
     assert found.cases[0].outputs[0].relative_error > 1e-5

@@ -120,7 +120,7 @@ class Verification:
 def verify(
     model: Any,
     artifact: str | os.PathLike[str],
-    args: Sequence[Any] = (),
+    args: Any = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
     dynamic_shapes: Any = None,
@@ -136,6 +136,7 @@ def verify(
         model: what `ranvier.trace` took.
         artifact: path of the `.rvr` file.
         args, kwargs: inputs to compare on; a program or `.pt2` file brings its own when left out.
+            A single tensor may stand for `(tensor,)`.
         dynamic_shapes: as given to `ranvier.trace`; used to find the layers of an `nn.Module`.
         sizes: further sizes of symbols to compare at, with elements drawn from the inputs.
         layers: compare also every value that the artifact writes to memory.

@@ -21,6 +21,9 @@ from ranvier.cli.run import run_command
 from ranvier.cli.verify import verify_command
 from ranvier.errors import RanvierError
 
+INTERRUPTED = 130
+"""Exit code, as shells give it to a process that SIGINT ended."""
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "compile": compile_command,
     "run": run_command,
@@ -42,6 +45,9 @@ class _Group(TyperGroup):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise  # the reader of a pipe has gone: typer ends quietly
+        except KeyboardInterrupt:
+            print("ranvier: interrupted", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
         except (RanvierError, OSError) as error:
             print(f"ranvier: {error}", file=sys.stderr)
             raise typer.Exit(1) from error

@@ -28,7 +28,8 @@ class Reference:
 
     Args:
         model: an `nn.Module`, an `ExportedProgram` or the path of a `.pt2` file.
-        args, kwargs: example inputs; those that the program was exported with when left out.
+        args, kwargs: example inputs; those that the program was exported with when left out. A
+            single tensor may stand for `(tensor,)`.
         dynamic_shapes: as the artifact was compiled with; the values inside the model have the
             artifact's names only then.
 
@@ -39,10 +40,12 @@ class Reference:
     def __init__(
         self,
         model: Any,
-        args: Sequence[Any] = (),
+        args: Any = (),
         kwargs: Mapping[str, Any] | None = None,
         dynamic_shapes: Any = None,
     ) -> None:
+        if isinstance(args, torch.Tensor):
+            args = (args,)
         self._model = _loaded(model)
         self._dynamic_shapes = dynamic_shapes
         self._program: ExportedProgram | None = None
