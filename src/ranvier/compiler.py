@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +22,7 @@ from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
 from ranvier.ir.graph import Graph, Value
 from ranvier.ir.printer import format_graph
+from ranvier.ir.verifier import verify
 from ranvier.lowering.lower import lower
 from ranvier.lowering.program import Buffer, Program, Step
 from ranvier.passes.canonicalize import Canonicalize
@@ -62,6 +65,8 @@ def compile_graph(
     for each in pipeline(precision):
         clock.stage(type(each).__name__, 0.02)
         optimized = each(optimized)
+        if os.environ.get("RANVIER_DEBUG"):
+            verify(optimized, after=type(each).__name__)
     stages["optimized"] = format_graph(optimized)
     packer = WeightEntries()
     programs: list[rvr.Program] = []
@@ -122,8 +127,6 @@ class WeightEntries:
 
     def name_of(self, buffer: Buffer) -> str:
         """The entry that holds the buffer's data."""
-        import hashlib
-
         assert buffer.data is not None
         digest = hashlib.sha256(memoryview(buffer.data.reshape(-1).view("u1"))).digest()
         if digest not in self._names:

@@ -42,6 +42,9 @@ class DType:
         return self.size * 8
 
 
+_BLOCK = 1 << 16  # elements that are rounded at a time
+
+
 def _by_name(name: str) -> DType:
     return BY_NAME[name]
 
@@ -70,12 +73,15 @@ def from_numpy(dtype: npt.DTypeLike) -> DType:
 def to_bf16(values: Array) -> npt.NDArray[np.uint16]:
     """Round f32 to the nearest bf16, ties to even; NaN stays NaN. Returns the bits as uint16."""
     single = np.ascontiguousarray(values, dtype=np.float32)
-    bits = single.view(np.uint32)
-    rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
-    nan = np.isnan(single)
-    if nan.any():
-        rounded[nan] = ((bits[nan] >> 16) | 0x40).astype(np.uint16)
-    return rounded
+    bits, result = single.reshape(-1).view(np.uint32), np.empty(single.size, np.uint16)
+    for start in range(0, single.size, _BLOCK):  # blocks stay in cache, and so do the temporaries
+        block = bits[start : start + _BLOCK]
+        rounded = ((block + 0x7FFF + ((block >> 16) & 1)) >> 16).astype(np.uint16)
+        nan = (block & 0x7FFFFFFF) > 0x7F800000
+        if nan.any():
+            rounded[nan] = ((block[nan] >> 16) | 0x40).astype(np.uint16)
+        result[start : start + _BLOCK] = rounded
+    return result.reshape(single.shape)
 
 
 def from_bf16(bits: Array) -> npt.NDArray[np.float32]:
