@@ -44,9 +44,7 @@ def lower_matmul(lowering: Lowering, root: Node, epilogue: Epilogue) -> None:
     scope.bound |= {COLUMN, DEPTH}
     batch = tuple(scope.loop(size) for size in batch_dims)
     rows = tuple(scope.loop(size) for size in row_dims)
-    product = Product(
-        dims.product(batch_dims), dims.product(row_dims), columns, 1, depth
-    )
+    product = Product(dims.product(batch_dims), dims.product(row_dims), columns, 1, depth)
     extents = Extents(batch, rows, column_variable(columns), len(shape) - 1, shape)
     layout = PanelLayout(columns, depth, 1, a.dtype, lowering.target.lanes)
     image = flattened_image(lowering, a, b)
@@ -74,7 +72,7 @@ def rows_of(
     """(tensor, element offset without the depth) of rows that are contiguous in `depth`; copies `value` if they are not."""
     found = plain_access(lowering, value, indices)
     if found is not None:
-        offset = without_depth(found[1], depth)
+        offset = without_depth(found[1], depth, value.shape[-1])
         if offset is not None:
             return found[0], offset
     tensor = lowering.tensors.get(value)
@@ -84,17 +82,20 @@ def rows_of(
         tensor = copied
     else:
         tensor = lowering.materialize(value)
-    offset = without_depth(linear_offset(indices, tensor.strides), depth)
+    offset = without_depth(linear_offset(indices, tensor.strides), depth, value.shape[-1])
     if offset is None:
         copied = lowering.temporary(value.type)
         lowering.write_nest(value, copied)
-        tensor, offset = copied, without_depth(linear_offset(indices, copied.strides), depth)
+        tensor = copied
+        offset = without_depth(linear_offset(indices, copied.strides), depth, value.shape[-1])
     assert offset is not None
     return tensor, offset
 
 
-def without_depth(offset: Dim, depth: str) -> Dim | None:
-    """`offset` at depth 0 if its stride in `depth` is 1, else None."""
+def without_depth(offset: Dim, depth: str, extent: Dim) -> Dim | None:
+    """`offset` at depth 0 if its stride in `depth`, of size `extent`, is 1, else None."""
+    if extent == 1:
+        return dims.substitute(offset, {depth: 0})
     if not dims.depends_on(offset, (depth,)):
         return None
     linear = dims.linear_in(offset, depth)
@@ -153,13 +154,15 @@ def flattened_image(lowering: Lowering, a: Value, b: Value) -> Tensor | None:
     return tensor if is_flat and tensor.strides == expected else None
 
 
-def _packed_for_image(lowering: Lowering, b: Value, image: tuple[Dim, ...], layout: PanelLayout) -> Tensor:
+def _packed_for_image(
+    lowering: Lowering, b: Value, image: tuple[Dim, ...], layout: PanelLayout
+) -> Tensor:
     """B with its rows in the order of a channels-last image instead of (channel, pixel)."""
 
     def packed() -> Array:
         array = lowering.constant(b)
         assert array is not None
-        by_channel = array.reshape(image[1], -1, array.shape[1])  # type: ignore[arg-type]
+        by_channel = array.reshape(image[1], -1, array.shape[1])
         return pack(by_channel.transpose(1, 0, 2).reshape(1, *array.shape), layout)
 
     return lowering.weight_from(packed, b.dtype, ("flattened", b, layout))
@@ -167,7 +170,14 @@ def _packed_for_image(lowering: Lowering, b: Value, image: tuple[Dim, ...], layo
 
 def _packed_constant(lowering: Lowering, b: Value, array: Array, layout: PanelLayout) -> Tensor:
     origin = array if array.base is None else array.base
-    key = ("packed", id(origin), array.strides, array.shape, array.__array_interface__["data"][0], layout)
+    key = (
+        "packed",
+        id(origin),
+        array.strides,
+        array.shape,
+        array.__array_interface__["data"][0],
+        layout,
+    )
     lowering.keep_alive(origin)
     return lowering.weight_from(lambda: pack(array[None], layout), b.dtype, key)
 
@@ -210,4 +220,3 @@ def _zero_outside(body: Expression, guards: tuple[Guard, ...]) -> Expression:
     if not guards or (isinstance(body, Access) and body.guards == guards):
         return body
     return guarded(guards, body, Literal(0.0, body.dtype))
-

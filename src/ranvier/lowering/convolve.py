@@ -56,31 +56,39 @@ def lower_conv(lowering: Lowering, root: Node, epilogue: Epilogue) -> None:
         _lower_by_pixels(lowering, root, epilogue)
 
 
-def _geometry(root: Node) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...], tuple[int, ...], int]:
-    strides, padding, dilations = (tuple(root.attributes[k]) for k in ("strides", "padding", "dilations"))  # type: ignore[call-overload]
-    return strides, padding, dilations, int(root.attributes["groups"])  # type: ignore[call-overload]
+def _geometry(
+    root: Node,
+) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...], tuple[int, ...], int]:
+    strides, padding, dilations = (
+        tuple(root.attribute(k)) for k in ("strides", "padding", "dilations")
+    )
+    return strides, padding, dilations, root.attribute("groups")
 
 
 def _is_depthwise(root: Node) -> bool:
     weight = root.operands[1]
     groups = _geometry(root)[3]
-    return groups == weight.shape[0] and weight.shape[1] == 1 and groups > 1 and weight.rank in (3, 4)
+    return (
+        groups == weight.shape[0] and weight.shape[1] == 1 and groups > 1 and weight.rank in (3, 4)
+    )
 
 
 def _has_few_channels(root: Node) -> bool:
     weight, (_, _, dilations, groups) = root.operands[1], _geometry(root)
     channels, width = weight.shape[1], weight.shape[-1]
-    return groups == 1 and int(channels) < FEW_CHANNELS and int(width) > 1 and dilations[-1] == 1  # type: ignore[arg-type]
+    return groups == 1 and int(channels) < FEW_CHANNELS and int(width) > 1 and dilations[-1] == 1
 
 
-def channels_last_image(lowering: Lowering, x: Value, indices: tuple[Dim, ...]) -> tuple[Tensor, Dim]:
+def channels_last_image(
+    lowering: Lowering, x: Value, indices: tuple[Dim, ...]
+) -> tuple[Tensor, Dim]:
     """(tensor, element offset at channel 0) of an image whose channels are adjacent; copies `x` if they are not.
 
     `indices` has the channel as variable DEPTH.
     """
     found = plain_access(lowering, x, indices)
     if found is not None:
-        offset = without_depth(found[1], DEPTH)
+        offset = without_depth(found[1], DEPTH, x.shape[1])
         if offset is not None:
             return found[0], offset
     lowering.channels_last.add(x)
@@ -90,7 +98,7 @@ def channels_last_image(lowering: Lowering, x: Value, indices: tuple[Dim, ...]) 
         lowering.write_nest(x, tensor)
         lowering.tensors[x] = tensor
     tensor = lowering.materialize(x)
-    offset = without_depth(linear_offset(indices, tensor.strides), DEPTH)
+    offset = without_depth(linear_offset(indices, tensor.strides), DEPTH, x.shape[1])
     assert offset is not None, f"{x} is not channels last"
     return tensor, offset
 
@@ -98,8 +106,8 @@ def channels_last_image(lowering: Lowering, x: Value, indices: tuple[Dim, ...]) 
 def _lower_by_pixels(lowering: Lowering, root: Node, epilogue: Epilogue) -> None:
     x, weight = root.operands[:2]
     strides, padding, dilations, groups = _geometry(root)
-    kernel = tuple(int(size) for size in weight.shape[2:])  # type: ignore[arg-type]
-    depth, columns = int(weight.shape[1]), int(weight.shape[0]) // groups  # type: ignore[arg-type]
+    kernel = tuple(int(size) for size in weight.shape[2:])
+    depth, columns = int(weight.shape[1]), int(weight.shape[0]) // groups
     scope, rows = _scope(root)
     taps = tuple(scope.loop(size) for size in kernel)
     spatial = [
@@ -111,7 +119,9 @@ def _lower_by_pixels(lowering: Lowering, root: Node, epilogue: Epilogue) -> None
     first = batch * depth
     tensor, offset = channels_last_image(lowering, x, (rows[0].variable, channel, *spatial))
     offset = offset + first
-    product = Product(groups, dims.product(loop.extent for loop in rows), columns, int(np.prod(kernel)), depth)
+    product = Product(
+        groups, dims.product(loop.extent for loop in rows), columns, int(np.prod(kernel)), depth
+    )
     extents = Extents((), rows, batch * columns + column_variable(columns), 1, root.result.shape)
     tap = dims.symbol(TAP, 0, product.taps - 1)
     guards = tuple(
@@ -125,7 +135,7 @@ def _lower_by_pixels(lowering: Lowering, root: Node, epilogue: Epilogue) -> None
     def packed() -> Array:
         array = lowering.constant(weight)
         assert array is not None
-        grouped = array.reshape(groups, columns, depth, product.taps)  # type: ignore[arg-type]
+        grouped = array.reshape(groups, columns, depth, product.taps)
         return pack(grouped.transpose(0, 3, 2, 1), layout)
 
     b = lowering.weight_from(packed, x.dtype, ("conv", weight, layout, groups))
@@ -136,8 +146,8 @@ def _lower_by_pixels(lowering: Lowering, root: Node, epilogue: Epilogue) -> None
 def _lower_by_kernel_rows(lowering: Lowering, root: Node, epilogue: Epilogue) -> None:
     x, weight = root.operands[:2]
     strides, padding, dilations, _ = _geometry(root)
-    kernel = tuple(int(size) for size in weight.shape[2:])  # type: ignore[arg-type]
-    channels, columns = int(weight.shape[1]), int(weight.shape[0])  # type: ignore[arg-type]
+    kernel = tuple(int(size) for size in weight.shape[2:])
+    channels, columns = int(weight.shape[1]), int(weight.shape[0])
     image = _padded_image(lowering, x, padding)
     scope, rows = _scope(root)
     taps = tuple(scope.loop(size) for size in kernel[:-1])
@@ -148,7 +158,11 @@ def _lower_by_kernel_rows(lowering: Lowering, root: Node, epilogue: Epilogue) ->
     offset = linear_offset((rows[0].variable, 0, *spatial), tensor.strides)
     depth = kernel[-1] * channels
     product = Product(
-        1, dims.product(loop.extent for loop in rows), columns, int(np.prod(kernel[:-1], dtype=int)), depth
+        1,
+        dims.product(loop.extent for loop in rows),
+        columns,
+        int(np.prod(kernel[:-1], dtype=int)),
+        depth,
     )
     extents = Extents((), rows, column_variable(columns), 1, root.result.shape)
     tap = dims.symbol(TAP, 0, product.taps - 1)
@@ -158,8 +172,8 @@ def _lower_by_kernel_rows(lowering: Lowering, root: Node, epilogue: Epilogue) ->
     def packed() -> Array:
         array = lowering.constant(weight)
         assert array is not None
-        by_row = array.reshape(columns, channels, product.taps, kernel[-1])  # type: ignore[arg-type]
-        return pack(by_row.transpose(2, 3, 1, 0).reshape(product.taps, depth, columns), layout)  # type: ignore[arg-type]
+        by_row = array.reshape(columns, channels, product.taps, kernel[-1])
+        return pack(by_row.transpose(2, 3, 1, 0).reshape(product.taps, depth, columns), layout)
 
     b = lowering.weight_from(packed, x.dtype, ("conv rows", weight, layout))
     operands = Operands(tensor, row, (), b, 0)
@@ -220,9 +234,13 @@ def _bias(lowering: Lowering, root: Node, scope: KernelScope, channel: Dim) -> E
 def _lower_depthwise(lowering: Lowering, root: Node, epilogue: Epilogue) -> None:
     x, weight = root.operands[:2]
     strides, padding, dilations, channels = _geometry(root)
-    kernel = tuple(int(size) for size in weight.shape[2:])  # type: ignore[arg-type]
+    kernel = tuple(int(size) for size in weight.shape[2:])
     is_1d = len(kernel) == 1
-    names = (depthwise.IMAGE, depthwise.COLUMN) if is_1d else (depthwise.IMAGE, depthwise.ROW, depthwise.COLUMN)
+    names = (
+        (depthwise.IMAGE, depthwise.COLUMN)
+        if is_1d
+        else (depthwise.IMAGE, depthwise.ROW, depthwise.COLUMN)
+    )
     scope = KernelScope()
     scope.bound |= {DEPTH, depthwise.IMAGE, depthwise.ROW, depthwise.COLUMN, depthwise.CHANNEL}
     probe = tuple(dims.symbol(name) for name in names)
@@ -230,7 +248,8 @@ def _lower_depthwise(lowering: Lowering, root: Node, epilogue: Epilogue) -> None
     input_strides, rest = _strides_of(lowering, x, tensor, offset, names)
     result = root.result.shape
     variables = tuple(
-        Loop(name, size).variable for name, size in zip(names, (result[0], *result[2:]), strict=True)
+        Loop(name, size).variable
+        for name, size in zip(names, (result[0], *result[2:]), strict=True)
     )
     channel = dims.symbol(depthwise.CHANNEL, 0, channels - 1)
     indices = (variables[0], channel, *variables[1:])
@@ -244,12 +263,18 @@ def _lower_depthwise(lowering: Lowering, root: Node, epilogue: Epilogue) -> None
     def packed() -> Array:
         array = lowering.constant(weight)
         assert array is not None
-        filters = decode(array, weight.dtype).astype(np.float32).reshape(channels, *((1,) if is_1d else ()), *kernel)
+        filters = (
+            decode(array, weight.dtype)
+            .astype(np.float32)
+            .reshape(channels, *((1,) if is_1d else ()), *kernel)
+        )
         return depthwise.pack_weights(filters.transpose(1, 2, 0))
 
     b = lowering.weight_from(packed, F32, ("depthwise", weight))
     weights = scope.operand(b)
-    store = Store(scope.operand(out, written=True), linear_offset(indices, out.strides), out.dtype, expression)
+    store = Store(
+        scope.operand(out, written=True), linear_offset(indices, out.strides), out.dtype, expression
+    )
     renaming = Renaming(frozenset(scope.bound))
     pad = tuple(p[0] for p in padding)
     two = (1, 1) if is_1d else ()
@@ -261,14 +286,14 @@ def _lower_depthwise(lowering: Lowering, root: Node, epilogue: Epilogue) -> None
         out_height=1 if is_1d else renaming.dim(result[2]),
         out_width=renaming.dim(out_width),
         channels=channels,
-        kernel=(*two[:1], *kernel),  # type: ignore[arg-type]
-        strides=(*two[:1], *strides),  # type: ignore[arg-type]
-        dilations=(*two[:1], *dilations),  # type: ignore[arg-type]
-        padding=(*((0,) if is_1d else ()), *pad),  # type: ignore[arg-type]
+        kernel=(*two[:1], *kernel),
+        strides=(*two[:1], *strides),
+        dilations=(*two[:1], *dilations),
+        padding=(*((0,) if is_1d else ()), *pad),
         input_operand=number,
         input_dtype=tensor.dtype,
         input_offset=renaming.dim(rest),
-        input_strides=tuple(renaming.dim(s) for s in input_strides),  # type: ignore[arg-type]
+        input_strides=tuple(renaming.dim(s) for s in input_strides),
         weight_operand=weights,
         stores=(renaming.store(store),),
         operand_count=len(scope.tensors),
@@ -278,10 +303,21 @@ def _lower_depthwise(lowering: Lowering, root: Node, epilogue: Epilogue) -> None
     outputs = dims.product(result)
     lowering.add_step(
         Step(
-            kernel_description, scope.arguments(), renaming.values, scope.reads(), scope.writes(),
-            epilogue.end.name, root.source, (root.op, *(n.op for n in epilogue.nodes)),
-            outputs * (2 * int(np.prod(kernel))) + outputs * operation_count(expression), moved_bytes(scope),
-            tuple(p for p in in_place_pairs(lowering, scope, out, store.offset, expression) if p[1] != tensor.buffer),
+            kernel_description,
+            scope.arguments(),
+            renaming.values,
+            scope.reads(),
+            scope.writes(),
+            epilogue.end.name,
+            root.source,
+            (root.op, *(n.op for n in epilogue.nodes)),
+            outputs * (2 * int(np.prod(kernel))) + outputs * operation_count(expression),
+            moved_bytes(scope),
+            tuple(
+                p
+                for p in in_place_pairs(lowering, scope, out, store.offset, expression)
+                if p[1] != tensor.buffer
+            ),
             out,
         )  # fmt: skip
     )
@@ -298,10 +334,11 @@ def _strides_of(
         linear = dims.linear_in(rest, name)
         if linear is None:
             tensor = lowering.temporary(x.type, (0, *range(2, x.rank), 1))
-            raise AssertionError(f"depthwise input {x} is not linear in its pixels: {offset} in {tensor}")
+            raise AssertionError(
+                f"depthwise input {x} is not linear in its pixels: {offset} in {tensor}"
+            )
         strides.append(linear[0])
         rest = linear[1]
     if len(strides) == 2:
         strides.insert(1, 0)
     return (strides[0], strides[1], strides[2]), rest
-

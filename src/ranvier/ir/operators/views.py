@@ -89,6 +89,8 @@ def _infer_pad(call: Call) -> Types:
 
 
 def _pad(call: Call, x: Numbers) -> Numbers:
+    if not x.ndim:
+        return x
     low, high = call.sizes("low"), call.sizes("high")
     crop = tuple(
         slice(max(-a, 0), size - max(-b, 0)) for a, b, size in zip(low, high, x.shape, strict=True)
