@@ -37,12 +37,14 @@ class CompiledModel:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the artifact; the file appears whole or not at all."""
-        write_artifact(path, self._compiled.manifest, self._compiled.programs, self._compiled.entries)
+        write_artifact(
+            path, self._compiled.manifest, self._compiled.programs, self._compiled.entries
+        )
 
 
 def trace(
     model: Any,
-    args: Sequence[Any] = (),
+    args: Any = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
     dynamic_shapes: Any = None,
@@ -80,14 +82,21 @@ def trace(
 
 
 def _import(
-    model: Any, args: Any, kwargs: Any, dynamic_shapes: Any, name: str | None, progress: Progress | None
+    model: Any,
+    args: Any,
+    kwargs: Any,
+    dynamic_shapes: Any,
+    name: str | None,
+    progress: Progress | None,
 ) -> Graph:
     if progress is not None:
         progress("import", 0.0)
     return import_model(model, args, kwargs, dynamic_shapes, name)
 
 
-def import_model(model: Any, args: Any, kwargs: Any, dynamic_shapes: Any, name: str | None) -> Graph:
+def import_model(
+    model: Any, args: Any, kwargs: Any, dynamic_shapes: Any, name: str | None
+) -> Graph:
     """The graph of a model, by whichever front end reads it."""
     detect(model)
     from ranvier.frontends.torch import import_torch
@@ -117,7 +126,9 @@ def native_target() -> Target:
     features = host_features()
     fitting = [t for t in TARGETS.values() if {plain(f) for f in t.features} <= features]
     if not fitting:
-        raise TargetError(f"this CPU supports none of the targets {', '.join(TARGETS)}; it lacks AVX2 and FMA")
+        raise TargetError(
+            f"this CPU supports none of the targets {', '.join(TARGETS)}; it lacks AVX2 and FMA"
+        )
     return max(fitting, key=lambda t: len(t.features))
 
 
@@ -145,7 +156,7 @@ class Analysis:
 
 def analyze(
     model: Any,
-    args: Sequence[Any] = (),
+    args: Any = (),
     kwargs: Mapping[str, Any] | None = None,
     *,
     dynamic_shapes: Any = None,

@@ -41,8 +41,12 @@ class CompileReport:
         return json.dumps(asdict(self), indent=1)
 
     def __str__(self) -> str:
-        counts = ", ".join(f"{op} {n}" for op, n in sorted(self.operator_counts.items(), key=_by_count))
-        kernels = ", ".join(f"{name} {n}" for name, n in sorted(self.kernel_counts.items(), key=_by_count))
+        counts = ", ".join(
+            f"{op} {n}" for op, n in sorted(self.operator_counts.items(), key=_by_count)
+        )
+        kernels = ", ".join(
+            f"{name} {n}" for name, n in sorted(self.kernel_counts.items(), key=_by_count)
+        )
         stages = ", ".join(f"{name} {s:.2f}" for name, s in self.seconds.items() if s >= 0.005)
         return "\n".join((
             f"{self.model} ({self.precision})",
@@ -51,7 +55,7 @@ class CompileReport:
             f"  native           {self.native_percent:.0f} %",
             f"  per operator     {counts}",
             f"  kernels          {kernels} ({self.distinct_kernels} distinct)",
-            f"  weights          {self.weight_bytes / 1e6:.1f} MB",
+            f"  weights          {self.weight_bytes / 1e6:,.2f} MB",
             f"  seconds          {self.total_seconds:.2f} ({stages})",
         ))  # fmt: skip
 

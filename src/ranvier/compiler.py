@@ -12,6 +12,7 @@ import llvmlite
 
 from ranvier import __version__
 from ranvier.artifact import format as rvr
+from ranvier.artifact.expression import Expr
 from ranvier.artifact.writer import Payload
 from ranvier.codegen.emit import EmittedProgram, emit_program
 from ranvier.codegen.host import host_ir
@@ -65,7 +66,7 @@ def compile_graph(
     for each in pipeline(precision):
         clock.stage(type(each).__name__, 0.02)
         optimized = each(optimized)
-        if os.environ.get("RANVIER_DEBUG"):
+        if os.environ.get("RANVIER_DEBUG", "0") not in ("", "0"):
             verify(optimized, after=type(each).__name__)
     stages["optimized"] = format_graph(optimized)
     packer = WeightEntries()
@@ -128,7 +129,7 @@ class WeightEntries:
     def name_of(self, buffer: Buffer) -> str:
         """The entry that holds the buffer's data."""
         assert buffer.data is not None
-        digest = hashlib.sha256(memoryview(buffer.data.reshape(-1).view("u1"))).digest()
+        digest = hashlib.sha256(buffer.data.tobytes()).digest()
         if digest not in self._names:
             self._names[digest] = f"weights/{len(self._names)}"
             self.entries[self._names[digest]] = buffer.data
@@ -144,7 +145,10 @@ def _describe_program(
     weights: WeightEntries,
 ) -> rvr.Program:
     offsets = {name: image.symbols[name] for name in rvr.CODE_SYMBOLS}
-    steps = tuple(_describe_step(step, kernel) for step, kernel in zip(program.steps, code.kernels, strict=True))
+    steps = tuple(
+        _describe_step(step, kernel)
+        for step, kernel in zip(program.steps, code.kernels, strict=True)
+    )
     return rvr.Program(
         rvr.Target(target.name, "x86_64", target.features),
         entry,
@@ -182,7 +186,9 @@ def _manifest(graph: Graph, precision: str) -> rvr.Manifest:
             found.update(dims.symbols(dim))
     symbols = tuple(rvr.Symbol(s.name, s.minimum, _upper(s)) for s in found.values())
     inputs = tuple(_spec(value.name, value) for value in graph.inputs)
-    outputs = tuple(_spec(name, value) for name, value in zip(graph.output_names, graph.outputs, strict=True))
+    outputs = tuple(
+        _spec(name, value) for name, value in zip(graph.output_names, graph.outputs, strict=True)
+    )
     return rvr.Manifest(
         graph.name, precision, symbols, inputs, outputs,  # type: ignore[arg-type]
         tree(graph.input_tree, [spec.name for spec in inputs]), tree(graph.output_tree, None, len(outputs)),
@@ -199,16 +205,16 @@ def _spec(name: str, value: Value) -> rvr.TensorSpec:
     return rvr.TensorSpec(name, value.dtype.name, _shape(value.shape))
 
 
-def _shape(shape: Sequence[Dim]) -> tuple[rvr.Expr, ...]:
+def _shape(shape: Sequence[Dim]) -> tuple[Expr, ...]:
     return tuple(expression(dim) for dim in shape)
 
 
-def expression(dim: Dim) -> rvr.Expr:
+def expression(dim: Dim) -> Expr:
     """A dim as a manifest expression."""
     return _tuples(dims.to_json(dim))
 
 
-def _tuples(value: object) -> rvr.Expr:
+def _tuples(value: object) -> Expr:
     if isinstance(value, list):
         op, left, right = value
         return (op, _tuples(left), _tuples(right))
@@ -219,7 +225,9 @@ def tree(document: object, names: Sequence[str] | None, count: int = 0) -> rvr.T
     """A front end's tree as the manifest's; without one, all inputs by name or all outputs as a tuple."""
     if isinstance(document, Mapping):
         if "parameters" in document:
-            return rvr.Tree("dict", tuple((name, _tree(child)) for name, child in document["parameters"]))
+            return rvr.Tree(
+                "dict", tuple((name, _tree(child)) for name, child in document["parameters"])
+            )
         return _tree(document)
     if names is not None:
         return rvr.Tree("dict", tuple((name, rvr.Tree("leaf", i)) for i, name in enumerate(names)))

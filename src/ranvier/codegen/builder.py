@@ -83,7 +83,12 @@ class ModuleWriter:
 
     def __str__(self) -> str:
         declared = [t for n, t in self._declared.items() if n[1:] not in self._functions]
-        parts = [f'target triple = "{self.triple}"', *self._globals.values(), *declared, *self._functions.values()]
+        parts = [
+            f'target triple = "{self.triple}"',
+            *self._globals.values(),
+            *declared,
+            *self._functions.values(),
+        ]
         return "\n".join(parts) + "\n"
 
 
@@ -173,7 +178,9 @@ class FunctionBuilder:
             return a
         type = vector(lanes, a.type)
         one = self.emit(f"insertelement {type} poison, {a}, i64 0", type)
-        return self.emit(f"shufflevector {one}, {type} poison, <{lanes} x i32> zeroinitializer", type)
+        return self.emit(
+            f"shufflevector {one}, {type} poison, <{lanes} x i32> zeroinitializer", type
+        )
 
     # Memory -----------------------------------------------------------------------------------------------------
     def element_pointer(self, base: Val, element: str, index: Val) -> Val:

@@ -25,7 +25,13 @@ EMITTERS: dict[type, Emitter] = {  # kernel description -> code generator
     Depthwise: emit_depthwise,  # type: ignore[dict-item]
     Attention: emit_attention,  # type: ignore[dict-item]
 }
-_BUFFERS, _DIMS, _PROFILE, _FIRST, _END = 0, 1, 2, 3, 4  # context words, docs/architecture.md section 4
+_BUFFERS, _DIMS, _PROFILE, _FIRST, _END = (
+    0,
+    1,
+    2,
+    3,
+    4,
+)  # context words, docs/architecture.md section 4
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,9 @@ class EmittedProgram:
     kernels: tuple[str, ...]
 
 
-def emit_program(program: Program, target: Target, progress: Callable[[str], None] | None = None) -> EmittedProgram:
+def emit_program(
+    program: Program, target: Target, progress: Callable[[str], None] | None = None
+) -> EmittedProgram:
     """Generate the code of all steps; `progress` hears the name of every new kernel."""
     module = ModuleWriter(target.triple)
     names: dict[Kernel, str] = {}
@@ -70,11 +78,15 @@ class DimTable:
         return self._numbers[dim]
 
 
-def _emit_run(module: ModuleWriter, program: Program, names: Mapping[Kernel, str], table: DimTable) -> None:
+def _emit_run(
+    module: ModuleWriter, program: Program, names: Mapping[Kernel, str], table: DimTable
+) -> None:
     """`void @ranvier_run(ptr context, i64 thread, i64 threads)`: the steps in order, a barrier before all but the first."""
     module.declare("void @ranvier_barrier(ptr, i64)")
     module.declare("i64 @llvm.readcyclecounter()")
-    f = FunctionBuilder(module, "ranvier_run", [("context", PTR), ("thread", I64), ("threads", I64)])
+    f = FunctionBuilder(
+        module, "ranvier_run", [("context", PTR), ("thread", I64), ("threads", I64)]
+    )
     context, thread, threads = f.arg("context"), f.arg("thread"), f.arg("threads")
     buffers, dims, profile = (_word(f, context, word, PTR) for word in (_BUFFERS, _DIMS, _PROFILE))
     first, end = _word(f, context, _FIRST, I64), _word(f, context, _END, I64)

@@ -12,8 +12,9 @@ never read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from ranvier.codegen import memory, scalar_ops
 from ranvier.codegen.builder import FunctionBuilder, Val, lanes_of
@@ -66,7 +67,7 @@ class ExpressionEmitter:
         self.lanes = lanes
         self._accumulator = accumulator
         self.table: ExpressionTable = outer.table if outer else ExpressionTable()
-        self.indices = IndexEmitter(
+        self.indices: IndexEmitter = IndexEmitter(
             builder, self.environment, lanes, outer.indices if outer else None
         )
         self._context = scalar_ops.Context(builder, target)
@@ -243,7 +244,7 @@ class ExpressionEmitter:
         return dims.substitute(node.offset, renamed), guards
 
 
-_EMIT = {
+_EMIT: dict[type, Callable[[ExpressionEmitter, Any], Val]] = {
     Literal: ExpressionEmitter._literal,
     Index: ExpressionEmitter._index,
     Access: ExpressionEmitter._access,

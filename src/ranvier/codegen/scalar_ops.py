@@ -378,7 +378,10 @@ def _relu(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val
 def clamp(context: Context, x: Val, low: float | None, high: float | None, dtype: DType) -> Val:
     """min(max(x, low), high); NaN stays NaN."""
     f = context.builder
-    splat = lambda v: f.splat(constant(v, dtype), lanes_of(x.type))  # noqa: E731
+
+    def splat(value: float) -> Val:
+        return f.splat(constant(value, dtype), lanes_of(x.type))
+
     less, greater = ("fcmp olt", "fcmp ogt") if dtype.is_float else ("icmp slt", "icmp sgt")
     if dtype.kind in ("uint", "bool"):
         less, greater = "icmp ult", "icmp ugt"

@@ -71,8 +71,12 @@ class Compound:
             return 0, (d - 1 if d is not None else None)
         known = [x for x in (a, c) if x is not None], [x for x in (b, d) if x is not None]
         if self.op == "min":
-            return (min(known[0]) if len(known[0]) == 2 else None), (min(known[1]) if known[1] else None)
-        return (max(known[0]) if known[0] else None), (max(known[1]) if len(known[1]) == 2 else None)
+            return (min(known[0]) if len(known[0]) == 2 else None), (
+                min(known[1]) if known[1] else None
+            )
+        return (max(known[0]) if known[0] else None), (
+            max(known[1]) if len(known[1]) == 2 else None
+        )
 
 
 Atom = Union[Symbol, Compound]
@@ -122,7 +126,9 @@ class Polynomial:
     __rmul__ = __mul__
 
     def __str__(self) -> str:
-        return " + ".join(_format_term(term, factor) for term, factor in self.terms).replace("+ -", "- ")
+        return " + ".join(_format_term(term, factor) for term, factor in self.terms).replace(
+            "+ -", "- "
+        )
 
     __repr__ = __str__
 
@@ -240,10 +246,19 @@ def substitute(dim: Dim, replacements: Mapping[str, Dim]) -> Dim:
     return total
 
 
+def static(dim: Dim) -> int:
+    """A dim that must be a plain number; raises ValueError for a symbolic one."""
+    if not isinstance(dim, int):
+        raise ValueError(f"{dim} is not a number")
+    return dim
+
+
 def symbols(dim: Dim) -> dict[str, Symbol]:
     """All symbols in `dim`, by name."""
     found: dict[str, Symbol] = {}
-    _visit(dim, lambda atom: found.setdefault(atom.name, atom) if isinstance(atom, Symbol) else None)
+    _visit(
+        dim, lambda atom: found.setdefault(atom.name, atom) if isinstance(atom, Symbol) else None
+    )
     return found
 
 
@@ -260,7 +275,9 @@ def linear_in(dim: Dim, name: str) -> tuple[Dim, Dim] | None:
     rest: list[tuple[Term, int]] = []
     for term, factor in dim.terms:
         direct = [atom for atom in term if isinstance(atom, Symbol) and atom.name == name]
-        if len(direct) > 1 or any(isinstance(a, Compound) and name in symbols(_of(a)) for a in term):
+        if len(direct) > 1 or any(
+            isinstance(a, Compound) and name in symbols(_of(a)) for a in term
+        ):
             return None
         if direct:
             without = list(term)
@@ -288,7 +305,9 @@ def to_json(dim: Dim) -> int | str | list[object]:
         piece: int | str | list[object] | None = None if term and factor == 1 else factor
         for atom in term:
             encoded: str | list[object] = (
-                atom.name if isinstance(atom, Symbol) else [atom.op, to_json(atom.left), to_json(atom.right)]
+                atom.name
+                if isinstance(atom, Symbol)
+                else [atom.op, to_json(atom.left), to_json(atom.right)]
             )
             piece = encoded if piece is None else ["*", piece, encoded]
         total = piece if total is None else ["+", total, piece]
@@ -431,7 +450,9 @@ def _evaluate_atom(atom: Atom, values: Mapping[str, int]) -> int:
 def _substitute_atom(atom: Atom, replacements: Mapping[str, Dim]) -> Dim:
     if isinstance(atom, Symbol):
         return replacements.get(atom.name, _of(atom))
-    return _BUILD[atom.op](substitute(atom.left, replacements), substitute(atom.right, replacements))
+    return _BUILD[atom.op](
+        substitute(atom.left, replacements), substitute(atom.right, replacements)
+    )
 
 
 def _visit(dim: Dim, action: Callable[[Atom], object]) -> None:

@@ -62,7 +62,9 @@ _STORAGE = {
     "i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64",
     "u8": "uint8", "u16": "uint16", "u32": "uint32", "u64": "uint64", "bool": "bool",
 }  # fmt: skip
-_FROM_NUMPY = {np.dtype(storage): BY_NAME[name] for name, storage in _STORAGE.items() if name != "bf16"}
+_FROM_NUMPY = {
+    np.dtype(storage): BY_NAME[name] for name, storage in _STORAGE.items() if name != "bf16"
+}
 
 
 def from_numpy(dtype: npt.DTypeLike) -> DType:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -76,6 +77,10 @@ class Node:
         if len(self.results) != 1:
             raise ValueError(f"{self.op} has {len(self.results)} results, not one")
         return self.results[0]
+
+    def attribute(self, name: str) -> Any:
+        """An attribute; the operator table has checked its kind."""
+        return self.attributes[name]
 
     def __repr__(self) -> str:
         names = ", ".join(f"%{v.name}" for v in self.operands)
@@ -149,7 +154,9 @@ class GraphBuilder:
         self.inputs.append(value)
         return value
 
-    def constant(self, array: Array, dtype: DType | None = None, name: str = "c", source: str = "") -> Value:
+    def constant(
+        self, array: Array, dtype: DType | None = None, name: str = "c", source: str = ""
+    ) -> Value:
         """A constant of `dtype` (its own by default; give BF16 for bits held as uint16)."""
         from ranvier.ir.dtype import from_numpy
 
@@ -177,11 +184,20 @@ class GraphBuilder:
         from ranvier.ir.operators import infer
 
         types = infer(op, operands, attributes, source)
-        hints = [names[i] if i < len(names) else f"{names[0] if names else op}_{i}" for i in range(len(types))]
-        results = tuple(Value(self.unique(hint), type) for hint, type in zip(hints, types, strict=True))
+        hints = [
+            names[i] if i < len(names) else f"{names[0] if names else op}_{i}"
+            for i in range(len(types))
+        ]
+        results = tuple(
+            Value(self.unique(hint), type) for hint, type in zip(hints, types, strict=True)
+        )
         self.nodes.append(Node(op, tuple(operands), results, dict(attributes), source))
         return results
 
-    def finish(self, outputs: Sequence[Value], output_names: Sequence[str] = (), **trees: object) -> Graph:
+    def finish(
+        self, outputs: Sequence[Value], output_names: Sequence[str] = (), **trees: object
+    ) -> Graph:
         names = tuple(output_names) or tuple(value.name for value in outputs)
-        return Graph(self.name, tuple(self.inputs), tuple(outputs), tuple(self.nodes), names, **trees)
+        return Graph(
+            self.name, tuple(self.inputs), tuple(outputs), tuple(self.nodes), names, **trees
+        )

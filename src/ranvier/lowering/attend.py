@@ -50,24 +50,42 @@ def lower_attention(lowering: Lowering, root: Node, epilogue: Epilogue) -> None:
     def flat(dim: Dim) -> Dim:
         return flatten(dim, lead, outer)
 
-    head_dim, value_dim = q.shape[-1], v.shape[-1]
-    rows = tuple(_rows(lowering, scope, x, lead, flat) for x in (q, k, v))
+    head_dim, value_dim = dims.static(q.shape[-1]), dims.static(v.shape[-1])
     indices = (
         *(loop.variable for loop in lead),
         dims.symbol(QUERY, 0, shape[-2] - 1),
         dims.symbol(DEPTH, 0, value_dim - 1),
     )
+    query, key, value = (_rows(lowering, scope, x, lead, flat) for x in (q, k, v))
     inliner = Inliner(lowering, scope)
     mask = _mask(inliner, root, indices[:-1], k.shape[-2])
     inliner.pending[root.result] = Accumulator()
     out = lowering.allocate(epilogue.end)
     expression = map_dims(inline_chain(inliner, epilogue, indices, Accumulator()), flat)
-    store = Store(scope.operand(out, written=True), flat(linear_offset(indices, out.strides)), out.dtype, expression)
+    store = Store(
+        scope.operand(out, written=True),
+        flat(linear_offset(indices, out.strides)),
+        out.dtype,
+        expression,
+    )
     kernel = Attention(
-        batches, shape[-2], k.shape[-2], int(head_dim), int(value_dim), q.dtype,  # type: ignore[arg-type]
-        *rows, float(root.attributes["scale"]), bool(root.attributes["causal"]),  # type: ignore[arg-type]
-        None if mask is None else map_dims(mask, flat), (store,), 0, 0, (),
-    )  # fmt: skip
+        batches,
+        shape[-2],
+        k.shape[-2],
+        head_dim,
+        value_dim,
+        q.dtype,
+        query,
+        key,
+        value,
+        float(root.attribute("scale")),
+        bool(root.attribute("causal")),
+        None if mask is None else map_dims(mask, flat),
+        (store,),
+        scratch_operand=0,
+        operand_count=0,
+        scalars=(),
+    )
     scratch_size = scratch_bytes(kernel, lowering.target.has_bf16_dot) * THREADS
     number = lowering.program.add_buffer(Buffer("temporary", scratch_size))
     scratch = scope.operand(Tensor(number, F32, (scratch_size // 4,), (1,)), written=True)
@@ -75,16 +93,30 @@ def lower_attention(lowering: Lowering, root: Node, epilogue: Epilogue) -> None:
     described, scalars = _canonical(kernel, scope)
     lowering.add_step(
         Step(
-            described, scope.arguments(), scalars, scope.reads(), scope.writes(), epilogue.end.name,
-            root.source, (root.op, *(n.op for n in epilogue.nodes)),
-            batches * shape[-2] * k.shape[-2] * (2 * (int(head_dim) + int(value_dim)) + 4),  # type: ignore[arg-type]
-            moved_bytes(scope), (), out,
+            described,
+            scope.arguments(),
+            scalars,
+            scope.reads(),
+            scope.writes(),
+            epilogue.end.name,
+            root.source,
+            (root.op, *(n.op for n in epilogue.nodes)),
+            batches * shape[-2] * k.shape[-2] * (2 * (head_dim + value_dim) + 4),
+            moved_bytes(scope),
+            (),
+            out,
         )  # fmt: skip
     )
     lowering.tensors[epilogue.end] = out
 
 
-def _rows(lowering: Lowering, scope: KernelScope, x: Value, lead: tuple[Loop, ...], flat: Callable[[Dim], Dim]) -> Rows:
+def _rows(
+    lowering: Lowering,
+    scope: KernelScope,
+    x: Value,
+    lead: tuple[Loop, ...],
+    flat: Callable[[Dim], Dim],
+) -> Rows:
     depth = dims.symbol(DEPTH, 0, x.shape[-1] - 1)
     row = dims.symbol(ROW, 0, x.shape[-2] - 1)
     indices = broadcast_indices(x, (*(loop.variable for loop in lead), row, depth))

@@ -42,7 +42,13 @@ def result_tensor(lowering: Lowering, result: Value) -> Tensor:
 
 def slice_of(whole: Tensor, part: Value, axis: int, start: Dim) -> Tensor:
     """The tensor of `part` inside `whole`."""
-    return Tensor(whole.buffer, whole.dtype, part.shape, whole.strides, whole.offset + start * whole.strides[axis])
+    return Tensor(
+        whole.buffer,
+        whole.dtype,
+        part.shape,
+        whole.strides,
+        whole.offset + start * whole.strides[axis],
+    )
 
 
 def plan_placements(graph: Graph, lowering: Lowering) -> dict[Value, Placement]:
@@ -53,9 +59,13 @@ def plan_placements(graph: Graph, lowering: Lowering) -> dict[Value, Placement]:
         if node.op != "concat":
             continue
         start: Dim = 0
-        axis = int(node.attributes["axis"])  # type: ignore[call-overload]
+        axis = node.attribute("axis")
         for operand in node.operands:
-            if _can_be_placed(operand, node, lowering) and operand not in fixed and operand not in placements:
+            if (
+                _can_be_placed(operand, node, lowering)
+                and operand not in fixed
+                and operand not in placements
+            ):
                 placements[operand] = Placement(operand, node.result, axis, start)
             start = start + operand.shape[axis]
     return placements
@@ -75,10 +85,14 @@ def _can_be_placed(operand: Value, node: Node, lowering: Lowering) -> bool:
 def lower_concat(lowering: Lowering, node: Node) -> None:
     """Place what is not in its slot yet; a result whose parts lie side by side already is a view of them."""
     view = _existing_view(lowering, node)
-    if view is not None and node.result not in lowering.reserved and node.result not in lowering.graph.outputs:
+    if (
+        view is not None
+        and node.result not in lowering.reserved
+        and node.result not in lowering.graph.outputs
+    ):
         lowering.tensors[node.result] = view
         return
-    axis = int(node.attributes["axis"])  # type: ignore[call-overload]
+    axis = node.attribute("axis")
     whole = result_tensor(lowering, node.result)
     start: Dim = 0
     for operand in node.operands:
@@ -97,14 +111,19 @@ def _fill(lowering: Lowering, operand: Value, slot: Tensor) -> None:
 
 def _existing_view(lowering: Lowering, node: Node) -> Tensor | None:
     """The tensor that covers all operands when they are adjacent slices of one buffer."""
-    axis = int(node.attributes["axis"])  # type: ignore[call-overload]
+    axis = node.attribute("axis")
     parts = [lowering.tensors.get(operand) for operand in node.operands]
     first = parts[0]
     if first is None:
         return None
     expected = first.offset
     for operand, part in zip(node.operands, parts, strict=True):
-        if part is None or part.buffer != first.buffer or part.strides != first.strides or part.offset != expected:
+        if (
+            part is None
+            or part.buffer != first.buffer
+            or part.strides != first.strides
+            or part.offset != expected
+        ):
             return None
         expected = expected + operand.shape[axis] * first.strides[axis]
     return Tensor(first.buffer, first.dtype, node.result.shape, first.strides, first.offset)

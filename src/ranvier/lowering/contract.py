@@ -49,15 +49,20 @@ def lower_matmul(lowering: Lowering, root: Node, epilogue: Epilogue) -> None:
     layout = PanelLayout(columns, depth, 1, a.dtype, lowering.target.lanes)
     image = flattened_image(lowering, a, b)
     if image is not None:
-        packed, batch_stride = _packed_for_image(lowering, b, image.shape, layout), 0
-        tensor, offset = image, rows[0].variable * depth
+        operands = Operands(
+            image,
+            flatten_dim(rows[0].variable * depth, extents, product),
+            (),
+            _packed_for_image(lowering, b, layout, dims.static(image.shape[1])),
+            0,
+        )
     else:
         packed, batch_stride = _packed_b(lowering, b, layout, batch)
         a_indices = _a_indices(a, tuple(loop.variable for loop in (*batch, *rows)), depth)
         tensor, offset = rows_of(lowering, a, a_indices)
-    row = flatten_dim(offset, extents, product)
-    operands = Operands(tensor, row, (), packed, batch_stride)
-    scope.operand(tensor)
+        row = flatten_dim(offset, extents, product)
+        operands = Operands(tensor, row, (), packed, batch_stride)
+    scope.operand(operands.a)
     add_contraction(lowering, root, epilogue, product, operands, extents, Accumulator(), scope)
 
 
@@ -154,15 +159,13 @@ def flattened_image(lowering: Lowering, a: Value, b: Value) -> Tensor | None:
     return tensor if is_flat and tensor.strides == expected else None
 
 
-def _packed_for_image(
-    lowering: Lowering, b: Value, image: tuple[Dim, ...], layout: PanelLayout
-) -> Tensor:
+def _packed_for_image(lowering: Lowering, b: Value, layout: PanelLayout, channels: int) -> Tensor:
     """B with its rows in the order of a channels-last image instead of (channel, pixel)."""
 
     def packed() -> Array:
         array = lowering.constant(b)
         assert array is not None
-        by_channel = array.reshape(image[1], -1, array.shape[1])
+        by_channel = array.reshape(channels, -1, array.shape[1])
         return pack(by_channel.transpose(1, 0, 2).reshape(1, *array.shape), layout)
 
     return lowering.weight_from(packed, b.dtype, ("flattened", b, layout))

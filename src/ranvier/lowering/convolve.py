@@ -75,8 +75,8 @@ def _is_depthwise(root: Node) -> bool:
 
 def _has_few_channels(root: Node) -> bool:
     weight, (_, _, dilations, groups) = root.operands[1], _geometry(root)
-    channels, width = weight.shape[1], weight.shape[-1]
-    return groups == 1 and int(channels) < FEW_CHANNELS and int(width) > 1 and dilations[-1] == 1
+    channels, width = map(dims.static, (weight.shape[1], weight.shape[-1]))
+    return groups == 1 and channels < FEW_CHANNELS and width > 1 and dilations[-1] == 1
 
 
 def channels_last_image(
@@ -106,8 +106,8 @@ def channels_last_image(
 def _lower_by_pixels(lowering: Lowering, root: Node, epilogue: Epilogue) -> None:
     x, weight = root.operands[:2]
     strides, padding, dilations, groups = _geometry(root)
-    kernel = tuple(int(size) for size in weight.shape[2:])
-    depth, columns = int(weight.shape[1]), int(weight.shape[0]) // groups
+    kernel = tuple(dims.static(size) for size in weight.shape[2:])
+    depth, columns = dims.static(weight.shape[1]), dims.static(weight.shape[0]) // groups
     scope, rows = _scope(root)
     taps = tuple(scope.loop(size) for size in kernel)
     spatial = [
@@ -135,7 +135,7 @@ def _lower_by_pixels(lowering: Lowering, root: Node, epilogue: Epilogue) -> None
     def packed() -> Array:
         array = lowering.constant(weight)
         assert array is not None
-        grouped = array.reshape(groups, columns, depth, product.taps)
+        grouped = array.reshape(groups, columns, depth, -1)
         return pack(grouped.transpose(0, 3, 2, 1), layout)
 
     b = lowering.weight_from(packed, x.dtype, ("conv", weight, layout, groups))
@@ -146,9 +146,9 @@ def _lower_by_pixels(lowering: Lowering, root: Node, epilogue: Epilogue) -> None
 def _lower_by_kernel_rows(lowering: Lowering, root: Node, epilogue: Epilogue) -> None:
     x, weight = root.operands[:2]
     strides, padding, dilations, _ = _geometry(root)
-    kernel = tuple(int(size) for size in weight.shape[2:])
-    channels, columns = int(weight.shape[1]), int(weight.shape[0])
-    image = _padded_image(lowering, x, padding)
+    kernel = tuple(dims.static(size) for size in weight.shape[2:])
+    channels, columns = dims.static(weight.shape[1]), dims.static(weight.shape[0])
+    image = _padded_image(lowering, x, padding, root.source)
     scope, rows = _scope(root)
     taps = tuple(scope.loop(size) for size in kernel[:-1])
     spatial = [rows[1 + a].variable * strides[a] for a in range(len(kernel))]
@@ -172,15 +172,17 @@ def _lower_by_kernel_rows(lowering: Lowering, root: Node, epilogue: Epilogue) ->
     def packed() -> Array:
         array = lowering.constant(weight)
         assert array is not None
-        by_row = array.reshape(columns, channels, product.taps, kernel[-1])
-        return pack(by_row.transpose(2, 3, 1, 0).reshape(product.taps, depth, columns), layout)
+        by_row = array.reshape(columns, channels, -1, kernel[-1])
+        return pack(by_row.transpose(2, 3, 1, 0).reshape(-1, depth, columns), layout)
 
     b = lowering.weight_from(packed, x.dtype, ("conv rows", weight, layout))
     operands = Operands(tensor, row, (), b, 0)
     _finish(lowering, root, epilogue, product, operands, extents, scope)
 
 
-def _padded_image(lowering: Lowering, x: Value, padding: tuple[tuple[int, int], ...]) -> Value:
+def _padded_image(
+    lowering: Lowering, x: Value, padding: tuple[tuple[int, int], ...], source: str
+) -> Value:
     """`x` channels last with its zero padding around it; the same image serves every convolution that reads it."""
     key = (x, padding)
     if key not in lowering.padded:
@@ -189,7 +191,7 @@ def _padded_image(lowering: Lowering, x: Value, padding: tuple[tuple[int, int], 
         shape = tuple(size + a + b for size, a, b in zip(x.shape, low, high, strict=True))
         image = Value(f"{x.name}.padded", TensorType(x.dtype, shape))
         attributes = {"low": low, "high": high, "mode": "constant", "value": 0.0}
-        lowering.add_node(Node("pad", (x,), (image,), attributes))
+        lowering.add_node(Node("pad", (x,), (image,), attributes, source))
         lowering.channels_last.add(image)
         lowering.materialize(image)
         lowering.padded[key] = image
@@ -234,7 +236,7 @@ def _bias(lowering: Lowering, root: Node, scope: KernelScope, channel: Dim) -> E
 def _lower_depthwise(lowering: Lowering, root: Node, epilogue: Epilogue) -> None:
     x, weight = root.operands[:2]
     strides, padding, dilations, channels = _geometry(root)
-    kernel = tuple(int(size) for size in weight.shape[2:])
+    kernel = tuple(dims.static(size) for size in weight.shape[2:])
     is_1d = len(kernel) == 1
     names = (
         (depthwise.IMAGE, depthwise.COLUMN)
@@ -293,7 +295,11 @@ def _lower_depthwise(lowering: Lowering, root: Node, epilogue: Epilogue) -> None
         input_operand=number,
         input_dtype=tensor.dtype,
         input_offset=renaming.dim(rest),
-        input_strides=tuple(renaming.dim(s) for s in input_strides),
+        input_strides=(
+            renaming.dim(input_strides[0]),
+            renaming.dim(input_strides[1]),
+            renaming.dim(input_strides[2]),
+        ),
         weight_operand=weights,
         stores=(renaming.store(store),),
         operand_count=len(scope.tensors),

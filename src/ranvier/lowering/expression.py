@@ -107,7 +107,9 @@ class Accumulator:
 Expression = Literal | Index | Access | Apply | Reduce | Accumulator
 
 
-ROUNDED_TO_BF16 = "rounded_to_bf16"  # attribute of an Apply: its value only matters to bf16 precision
+ROUNDED_TO_BF16 = (
+    "rounded_to_bf16"  # attribute of an Apply: its value only matters to bf16 precision
+)
 
 
 def relaxed(expression: Expression, storage: DType) -> Expression:
@@ -150,7 +152,9 @@ def walk(expression: Expression) -> Iterator[Expression]:
 def rewrite(expression: Expression, change: Callable[[Expression], Expression]) -> Expression:
     """Rebuild bottom-up, replacing each node by `change(node)`."""
     if isinstance(expression, Apply):
-        expression = replace(expression, operands=tuple(rewrite(x, change) for x in expression.operands))
+        expression = replace(
+            expression, operands=tuple(rewrite(x, change) for x in expression.operands)
+        )
     elif isinstance(expression, Reduce):
         expression = replace(expression, body=rewrite(expression.body, change))
     elif isinstance(expression, Access) and expression.indirect:

@@ -77,12 +77,18 @@ def broadcast_indices(operand: Value, indices: Indices) -> Indices:
 
 
 def _elementwise(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> Expression:
-    operands = tuple(inliner.element(v, broadcast_indices(v, indices), guards) for v in node.operands)
+    operands = tuple(
+        inliner.element(v, broadcast_indices(v, indices), guards) for v in node.operands
+    )
     dtype = compute_dtype(node.result.dtype)
     if node.op == "cast" and operands[0].dtype == dtype:
         return operands[0]
     attributes = tuple(sorted((k, v) for k, v in node.attributes.items() if k != "dtype"))
-    if node.op in ("add", "mul") and not _has_accumulator(operands[0]) and _has_accumulator(operands[1]):
+    if (
+        node.op in ("add", "mul")
+        and not _has_accumulator(operands[0])
+        and _has_accumulator(operands[1])
+    ):
         operands = operands[::-1]  # one form for both orders, so their kernels are shared
     return Apply(node.op, operands, dtype, attributes)
 
@@ -101,7 +107,9 @@ def _reshape(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> 
     return inliner.element(operand, aligned, guards)
 
 
-def _aligned_reshape(source: tuple[Dim, ...], result: tuple[Dim, ...], indices: Indices) -> Indices | None:
+def _aligned_reshape(
+    source: tuple[Dim, ...], result: tuple[Dim, ...], indices: Indices
+) -> Indices | None:
     """Reshape block by block: dims whose products agree from the left are mapped without the others."""
     mapped: list[Dim] = []
     i = j = 0
@@ -151,9 +159,9 @@ def row_major(shape: tuple[Dim, ...]) -> tuple[Dim, ...]:
 
 
 def _transpose(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> Expression:
-    permutation = node.attributes["permutation"]
+    permutation = node.attribute("permutation")
     source: list[Dim] = [0] * len(indices)
-    for position, axis in enumerate(permutation):  # type: ignore[arg-type]
+    for position, axis in enumerate(permutation):
         source[axis] = indices[position]
     return inliner.element(node.operands[0], tuple(source), guards)
 
@@ -164,18 +172,17 @@ def _broadcast(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -
 
 
 def _slice(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> Expression:
-    starts, steps = node.attributes["starts"], node.attributes["steps"]
+    starts, steps = node.attribute("starts"), node.attribute("steps")
     source = tuple(
-        start + index * step
-        for index, start, step in zip(indices, starts, steps, strict=True)  # type: ignore[call-overload]
+        start + index * step for index, start, step in zip(indices, starts, steps, strict=True)
     )
     return inliner.element(node.operands[0], source, guards)
 
 
 def _reverse(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> Expression:
-    axes = node.attributes["axes"]
+    axes = node.attribute("axes")
     source = tuple(
-        size - 1 - index if axis in axes else index  # type: ignore[operator]
+        size - 1 - index if axis in axes else index
         for axis, (index, size) in enumerate(zip(indices, node.result.shape, strict=True))
     )
     return inliner.element(node.operands[0], source, guards)
@@ -183,29 +190,29 @@ def _reverse(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> 
 
 def _roll(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> Expression:
     source = list(indices)
-    for shift, axis in zip(node.attributes["shifts"], node.attributes["axes"], strict=True):  # type: ignore[call-overload]
+    for shift, axis in zip(node.attribute("shifts"), node.attribute("axes"), strict=True):
         size = node.result.shape[axis]
         source[axis] = (source[axis] + (size - shift % size)) % size
     return inliner.element(node.operands[0], tuple(source), guards)
 
 
 def _pad(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> Expression:
-    operand, low, mode = node.operands[0], node.attributes["low"], node.attributes["mode"]
-    source = tuple(index - before for index, before in zip(indices, low, strict=True))  # type: ignore[call-overload]
+    operand, low, mode = node.operands[0], node.attribute("low"), node.attribute("mode")
+    source = tuple(index - before for index, before in zip(indices, low, strict=True))
     if mode != "constant":
         return _pad_from_inside(inliner, node, source, guards)
     own = tuple(
         Guard(index, size)
         for index, size, before, after in zip(
-            source, operand.shape, low, node.attributes["high"], strict=True  # type: ignore[call-overload]
+            source, operand.shape, low, node.attribute("high"), strict=True
         )
         if before != 0 or after != 0
     )
-    value = node.attributes["value"]
+    value = node.attribute("value")
     body = inliner.element(operand, source, guards + own)
     if isinstance(body, Access) and body.guards == own:
-        return replace(body, fill=value)  # type: ignore[arg-type]
-    return guarded(own, body, Literal(value, body.dtype))  # type: ignore[arg-type]
+        return replace(body, fill=value)
+    return guarded(own, body, Literal(value, body.dtype))
 
 
 def _pad_from_inside(inliner: Inliner, node: Node, source: Indices, guards: Guards) -> Expression:
@@ -215,19 +222,21 @@ def _pad_from_inside(inliner: Inliner, node: Node, source: Indices, guards: Guar
     bound: list[tuple[str, Expression]] = []
     tensor = inliner.lowering.tensors.get(operand) or inliner.lowering.materialize(operand)
     for index, size, before, after in zip(
-        source, operand.shape, node.attributes["low"], node.attributes["high"], strict=True  # type: ignore[call-overload]
+        source, operand.shape, node.attribute("low"), node.attribute("high"), strict=True
     ):
         if before == 0 and after == 0:
             mapped.append(index)
             continue
         position: Expression = Index(index, I64)
         last = Index(size - 1, I64)
-        if node.attributes["mode"] == "reflect":
+        if node.attribute("mode") == "reflect":
             position = Apply("abs", (position,), I64)
             over = Apply("sub", (position, last), I64)
             position = Apply("sub", (last, Apply("abs", (over,), I64)), I64)
         else:
-            position = Apply("maximum", (Literal(0, I64), Apply("minimum", (position, last), I64)), I64)
+            position = Apply(
+                "maximum", (Literal(0, I64), Apply("minimum", (position, last), I64)), I64
+            )
         name, symbol = inliner.scope.data_symbol(size - 1)
         bound.append((name, position))
         mapped.append(symbol)
@@ -265,7 +274,11 @@ def _data_index(
 
 
 def _read_indirect(
-    inliner: Inliner, data: Value, indices: Indices, guards: Guards, bound: tuple[tuple[str, Expression], ...]
+    inliner: Inliner,
+    data: Value,
+    indices: Indices,
+    guards: Guards,
+    bound: tuple[tuple[str, Expression], ...],
 ) -> Expression:
     tensor = inliner.lowering.tensors.get(data) or inliner.lowering.materialize(data)
     return inliner.scope.access(tensor, indices, guards, bound)
@@ -273,7 +286,7 @@ def _read_indirect(
 
 def _gather(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> Expression:
     data, positions = node.operands
-    axis = int(node.attributes["axis"])  # type: ignore[call-overload]
+    axis = node.attribute("axis")
     inner = indices[axis : axis + positions.rank]
     bound, symbol = _data_index(inliner, positions, inner, data.shape[axis], guards)
     source = (*indices[:axis], symbol, *indices[axis + positions.rank :])
@@ -282,7 +295,7 @@ def _gather(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> E
 
 def _gather_elements(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> Expression:
     data, positions = node.operands
-    axis = int(node.attributes["axis"])  # type: ignore[call-overload]
+    axis = node.attribute("axis")
     bound, symbol = _data_index(inliner, positions, indices, data.shape[axis], guards)
     source = (*indices[:axis], symbol, *indices[axis + 1 :])
     return _read_indirect(inliner, data, source, guards, (bound,))
@@ -290,14 +303,16 @@ def _gather_elements(inliner: Inliner, node: Node, indices: Indices, guards: Gua
 
 def _gather_nd(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> Expression:
     data, positions = node.operands
-    batch = int(node.attributes["batch_dims"])  # type: ignore[call-overload]
+    batch = node.attribute("batch_dims")
     depth = positions.shape[-1]
     if not isinstance(depth, int):
         raise UnsupportedOperatorError(f"gather_nd with a symbolic index depth @ {node.source}")
     outer = indices[: positions.rank - 1]
     bound, source = [], list(indices[:batch])
     for axis in range(depth):
-        entry, symbol = _data_index(inliner, positions, (*outer, axis), data.shape[batch + axis], guards)
+        entry, symbol = _data_index(
+            inliner, positions, (*outer, axis), data.shape[batch + axis], guards
+        )
         bound.append(entry)
         source.append(symbol)
     source.extend(indices[positions.rank - 1 :])
@@ -306,7 +321,7 @@ def _gather_nd(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -
 
 # Sources --------------------------------------------------------------------------------------------------------------
 def _full(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> Expression:
-    return Literal(node.attributes["value"], compute_dtype(node.result.dtype))  # type: ignore[arg-type]
+    return Literal(node.attribute("value"), compute_dtype(node.result.dtype))
 
 
 def _iota(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> Expression:
@@ -314,7 +329,7 @@ def _iota(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> Exp
 
 
 def _dim(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> Expression:
-    return Index(node.attributes["value"], compute_dtype(node.result.dtype))  # type: ignore[arg-type]
+    return Index(node.attribute("value"), compute_dtype(node.result.dtype))
 
 
 # Reductions -----------------------------------------------------------------------------------------------------------
@@ -325,7 +340,7 @@ _REDUCTIONS = {
 
 
 def _reduce(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> Expression:
-    operand, axes = node.operands[0], tuple(node.attributes["axes"])  # type: ignore[call-overload]
+    operand, axes = node.operands[0], tuple(node.attribute("axes"))
     loops = {axis: inliner.scope.loop(operand.shape[axis]) for axis in axes}
     body = inliner.element(operand, _reduced(node, indices, loops), guards)
     if node.op in ("reduce_any", "reduce_all") and body.dtype is not BOOL:
@@ -342,42 +357,51 @@ def _reduce(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> E
 def _reduced(node: Node, indices: Indices, loops: dict[int, Loop]) -> Indices:
     """Operand indices: loop variables on reduced axes, the result's indices elsewhere."""
     operand = node.operands[0]
-    if node.attributes["keepdims"]:
+    if node.attribute("keepdims"):
         return tuple(loops[a].variable if a in loops else indices[a] for a in range(operand.rank))
     rest = iter(indices)
     return tuple(loops[a].variable if a in loops else next(rest) for a in range(operand.rank))
 
 
 def _mean(total: Expression, count: Dim) -> Expression:
-    divisor: Expression = Literal(float(count), total.dtype) if isinstance(count, int) else Index(count, total.dtype)
+    divisor: Expression = (
+        Literal(float(count), total.dtype) if isinstance(count, int) else Index(count, total.dtype)
+    )
     return Apply("div", (total, divisor), total.dtype)
 
 
 def _variance(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> Expression:
-    operand, axes = node.operands[0], tuple(node.attributes["axes"])  # type: ignore[call-overload]
-    correction = node.attributes["correction"]
+    operand, axes = node.operands[0], tuple(node.attribute("axes"))
+    correction = node.attribute("correction")
     dtype = compute_dtype(operand.dtype)
     count = dims.product(operand.shape[axis] for axis in axes)
     first = {axis: inliner.scope.loop(operand.shape[axis]) for axis in axes}
     again = {axis: inliner.scope.loop(operand.shape[axis]) for axis in axes}
     mean = _mean(
-        Reduce("sum", tuple(first.values()), inliner.element(operand, _reduced(node, indices, first), guards), dtype),
+        Reduce(
+            "sum",
+            tuple(first.values()),
+            inliner.element(operand, _reduced(node, indices, first), guards),
+            dtype,
+        ),
         count,
     )
-    gap = Apply("sub", (inliner.element(operand, _reduced(node, indices, again), guards), mean), dtype)
+    gap = Apply(
+        "sub", (inliner.element(operand, _reduced(node, indices, again), guards), mean), dtype
+    )
     total = Reduce("sum", tuple(again.values()), Apply("mul", (gap, gap), dtype), dtype)
-    return _mean(total, count - correction)  # type: ignore[operator]
+    return _mean(total, count - correction)
 
 
 def _arg(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> Expression:
-    axis = int(node.attributes["axis"])  # type: ignore[call-overload]
+    axis = node.attribute("axis")
     loops = {axis: inliner.scope.loop(node.operands[0].shape[axis])}
     body = inliner.element(node.operands[0], _reduced(node, indices, loops), guards)
     return Reduce(node.op, tuple(loops.values()), body, I64)
 
 
 def _cumsum(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> Expression:
-    axis = int(node.attributes["axis"])  # type: ignore[call-overload]
+    axis = node.attribute("axis")
     loop = inliner.scope.loop(indices[axis] + 1)
     source = (*indices[:axis], loop.variable, *indices[axis + 1 :])
     body = inliner.element(node.operands[0], source, guards)
@@ -388,7 +412,7 @@ def _cumsum(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> E
 
 # Normalisation --------------------------------------------------------------------------------------------------------
 def _softmax(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> Expression:
-    axis = int(node.attributes["axis"])  # type: ignore[call-overload]
+    axis = node.attribute("axis")
     operand, dtype = node.operands[0], compute_dtype(node.result.dtype)
 
     def at(position: Dim) -> Expression:
@@ -407,8 +431,8 @@ def _softmax(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> 
 
 def _layer_norm(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> Expression:
     """(x - mean) / sqrt(variance + epsilon) * scale + bias over the trailing dims (arXiv 1607.06450)."""
-    operand, axis = node.operands[0], int(node.attributes["axis"])  # type: ignore[call-overload]
-    dtype, sizes = compute_dtype(operand.dtype), operand.shape[int(node.attributes["axis"]) :]  # type: ignore[call-overload]
+    operand, axis = node.operands[0], node.attribute("axis")
+    dtype, sizes = compute_dtype(operand.dtype), operand.shape[node.attribute("axis") :]
     count = dims.product(sizes)
     first, again = _loops(inliner, sizes), _loops(inliner, sizes)
 
@@ -425,7 +449,7 @@ def _layer_norm(inliner: Inliner, node: Node, indices: Indices, guards: Guards) 
 
 def _rms_norm(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> Expression:
     """x / sqrt(mean(x^2) + epsilon) * scale over the trailing dims (arXiv 1910.07467)."""
-    operand, axis = node.operands[0], int(node.attributes["axis"])  # type: ignore[call-overload]
+    operand, axis = node.operands[0], node.attribute("axis")
     dtype, sizes = compute_dtype(operand.dtype), operand.shape[axis:]
     loops = _loops(inliner, sizes)
     x = inliner.element(operand, (*indices[:axis], *_variables(loops)), guards)
@@ -445,7 +469,7 @@ def _variables(loops: tuple[Loop, ...]) -> Indices:
 
 def _inverse_deviation(variance: Expression, node: Node) -> Expression:
     dtype = variance.dtype
-    epsilon = Literal(float(node.attributes["epsilon"]), dtype)  # type: ignore[arg-type]
+    epsilon = Literal(float(node.attribute("epsilon")), dtype)
     return Apply("rsqrt", (Apply("add", (variance, epsilon), dtype),), dtype)
 
 
@@ -461,14 +485,21 @@ def _scale_and_shift(
 # Windows and products as plain reductions -----------------------------------------------------------------------------
 def _pool(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> Expression:
     operand = node.operands[0]
-    kernel, strides, padding = (tuple(node.attributes[k]) for k in ("kernel", "strides", "padding"))  # type: ignore[call-overload]
-    dilations = tuple(node.attributes.get("dilations") or (1,) * len(kernel))  # type: ignore[arg-type]
+    kernel, strides, padding = (tuple(node.attribute(k)) for k in ("kernel", "strides", "padding"))
+    is_max = node.op == "max_pool"
+    dilations = tuple(node.attribute("dilations")) if is_max else (1,) * len(kernel)
     loops = _loops(inliner, kernel)
     spatial, own = _window(operand, loops, indices[2:], strides, dilations, padding, node)
     dtype = compute_dtype(node.result.dtype)
     read = inliner.read(operand, (*indices[:2], *spatial), guards + own)
-    if node.op == "max_pool":
-        lowest: float | int = float("-inf") if dtype.is_float else -(2 ** (dtype.bits - 1)) if dtype.kind == "int" else 0
+    if is_max:
+        lowest: float | int = (
+            float("-inf")
+            if dtype.is_float
+            else -(2 ** (dtype.bits - 1))
+            if dtype.kind == "int"
+            else 0
+        )
         return Reduce("max", loops, replace(read, fill=lowest), dtype)
     total = Reduce("sum", loops, read, dtype)
     return _average(node, total, indices[2:], kernel, strides, padding)
@@ -490,7 +521,11 @@ def _window(
     for axis, (loop, output) in enumerate(zip(loops, outputs, strict=True)):
         position = output * strides[axis] + loop.variable * dilations[axis] - padding[axis][0]
         size = operand.shape[2 + axis]
-        reach = (result[axis] - 1) * strides[axis] + (loop.extent - 1) * dilations[axis] - padding[axis][0]
+        reach = (
+            (result[axis] - 1) * strides[axis]
+            + (loop.extent - 1) * dilations[axis]
+            - padding[axis][0]
+        )
         room, _ = dims.bounds(size - 1 - reach)
         if padding[axis][0] or room is None or room < 0:
             guards.append(Guard(position, size))
@@ -507,8 +542,10 @@ def _average(
     padding: tuple[tuple[int, int], ...],
 ) -> Expression:
     """Divide by the window's size: with `count_include_pad` padding counts, but what ceil_mode adds behind it never does."""
-    counted = bool(node.attributes["count_include_pad"])
-    clipped = bool(node.attributes["ceil_mode"]) or (not counted and any(low or high for low, high in padding))
+    counted = bool(node.attribute("count_include_pad"))
+    clipped = bool(node.attribute("ceil_mode")) or (
+        not counted and any(low or high for low, high in padding)
+    )
     if not clipped:
         return _mean(total, dims.product(kernel))
     count: Dim = 1
@@ -522,7 +559,7 @@ def _average(
 
 def _adaptive_pool(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> Expression:
     """Window i of o over size s is [i * s // o, ceil((i + 1) * s / o)), as PyTorch defines it."""
-    operand, sizes = node.operands[0], tuple(node.attributes["output_size"])  # type: ignore[call-overload]
+    operand, sizes = node.operands[0], tuple(node.attribute("output_size"))
     loops: list[Loop] = []
     spatial: list[Dim] = []
     count: Dim = 1
@@ -554,18 +591,24 @@ def _matmul(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> E
 def _conv(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> Expression:
     """A convolution as a plain reduction, for the cases that no convolution kernel takes."""
     x, weight = node.operands[:2]
-    strides, padding, dilations = (tuple(node.attributes[k]) for k in ("strides", "padding", "dilations"))  # type: ignore[call-overload]
-    groups = int(node.attributes["groups"])  # type: ignore[call-overload]
+    strides, padding, dilations = (
+        tuple(node.attribute(k)) for k in ("strides", "padding", "dilations")
+    )
+    groups = node.attribute("groups")
     depth = inliner.scope.loop(weight.shape[1])
     loops = _loops(inliner, weight.shape[2:])
     spatial, own = _window(x, loops, indices[2:], strides, dilations, padding, node)
     group = indices[1] // (weight.shape[0] // groups)
-    left = inliner.read(x, (indices[0], group * weight.shape[1] + depth.variable, *spatial), guards + own)
+    left = inliner.read(
+        x, (indices[0], group * weight.shape[1] + depth.variable, *spatial), guards + own
+    )
     right = inliner.read(weight, (indices[1], depth.variable, *_variables(loops)), guards)
     dtype = compute_dtype(node.result.dtype)
     total: Expression = Reduce("sum", (*loops, depth), Apply("mul", (left, right), dtype), dtype)
     if len(node.operands) > 2:
-        total = Apply("add", (total, inliner.element(node.operands[2], (indices[1],), guards)), dtype)
+        total = Apply(
+            "add", (total, inliner.element(node.operands[2], (indices[1],), guards)), dtype
+        )
     return total
 
 
@@ -591,4 +634,3 @@ HAS_REDUCTION = frozenset({
     *_REDUCTIONS, "reduce_variance", "arg_max", "arg_min", "cumsum", "softmax", "log_softmax", "layer_norm",
     "rms_norm", "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool", "matmul", "conv",
 })  # fmt: skip
-

@@ -8,6 +8,7 @@ inlined into its consumers (`inline.py`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
@@ -26,10 +27,28 @@ from ranvier.lowering.scope import KernelScope, linear_offset
 
 DIRECT = frozenset({"constant", "concat"})  # lowered without a rule for single elements
 MAXIMUM_INLINED = 64  # cost of one expression before a value is written to memory
-CHEAP = 3  # cost up to which a value is computed again for every pass of a reader with several passes
+CHEAP = (
+    3  # cost up to which a value is computed again for every pass of a reader with several passes
+)
 EXPENSIVE = {  # cost of an operator in multiples of an addition; 1 for those not named
     **dict.fromkeys(("gather", "gather_elements", "gather_nd"), 4),
-    **dict.fromkeys(("exp", "log", "tanh", "erf", "sigmoid", "gelu", "silu", "pow", "sin", "cos", "softplus", "mish"), 8),
+    **dict.fromkeys(
+        (
+            "exp",
+            "log",
+            "tanh",
+            "erf",
+            "sigmoid",
+            "gelu",
+            "silu",
+            "pow",
+            "sin",
+            "cos",
+            "softplus",
+            "mish",
+        ),
+        8,
+    ),
 }
 READS_REPEATEDLY = frozenset({
     "softmax", "log_softmax", "layer_norm", "rms_norm", "reduce_variance", "max_pool", "avg_pool", "cumsum",
@@ -46,7 +65,11 @@ def lower(graph: Graph, target: Target) -> Program:
 
 def unsupported(graph: Graph) -> list[Node]:
     """The nodes of `graph` for which there is no native lowering."""
-    return [n for n in graph.nodes if n.op not in RULES and n.op not in DIRECT and not is_contraction(n, graph)]
+    return [
+        n
+        for n in graph.nodes
+        if n.op not in RULES and n.op not in DIRECT and not is_contraction(n, graph)
+    ]
 
 
 class Lowering:
@@ -65,7 +88,7 @@ class Lowering:
         self._weights: dict[object, int] = {}
         self._weight_arrays: list[object] = []  # keeps `id` keys of `_weights` alive
         self._inlined: dict[Value, int] = {}
-        self._output_index = {}
+        self._output_index: dict[Value, int] = {}
         for index, value in enumerate(graph.outputs):
             self._output_index.setdefault(value, index)
         self.epilogues: dict[Node, Epilogue] = plan_epilogues(graph, self)
@@ -114,7 +137,9 @@ class Lowering:
             return bool(readers) or value in self._output_index
         if not readers or node.op in VIEWS:
             return False
-        self._inlined[value] = EXPENSIVE.get(node.op, 1) + sum(self._inlined.get(x, 0) for x in node.operands)
+        self._inlined[value] = EXPENSIVE.get(node.op, 1) + sum(
+            self._inlined.get(x, 0) for x in node.operands
+        )
         is_reread = any(reader.op in READS_REPEATEDLY for reader in readers)
         if self._inlined[value] > (CHEAP if is_reread else MAXIMUM_INLINED):
             self._inlined[value] = 0
@@ -150,7 +175,7 @@ class Lowering:
         node = self._producers.get(value)
         if node is None or node.op != "constant":
             return None
-        return np.asarray(node.attributes["value"])
+        return np.asarray(node.attribute("value"))
 
     def is_splat(self, value: Value) -> bool:
         """Whether a constant has one element."""
@@ -161,7 +186,9 @@ class Lowering:
         """The number that a one-element constant holds."""
         array = self.constant(value)
         assert array is not None
-        return decode(array, value.dtype).reshape(-1)[0].item()  # type: ignore[no-any-return]
+        number = decode(array, value.dtype).reshape(-1)[0].item()
+        assert isinstance(number, (int, float))
+        return number
 
     def may_inline(self, value: Value) -> bool:
         """Whether `value` can be recomputed inside a kernel that reads it."""
@@ -199,7 +226,15 @@ class Lowering:
             expression = RULES[node.op](inliner, node, indices, ())
             source, operators = node.source, [*inliner.operators, node.op]
         offset = linear_offset(indices, tensor.strides)
-        add_nest(self, scope, tuple(loops.values()), tensor, offset, expression, (value, source, operators))
+        add_nest(
+            self,
+            scope,
+            tuple(loops.values()),
+            tensor,
+            offset,
+            expression,
+            (value, source, operators),
+        )
 
     def allocate(self, value: Value) -> Tensor:
         """Memory for `value`: its slot in a concatenation, an output of the model, or a temporary."""
@@ -228,7 +263,9 @@ class Lowering:
         if identity not in self._weights:
             data = np.ascontiguousarray(array)
             self._weight_arrays.append(array)
-            self._weights[identity] = self.program.add_buffer(Buffer("weight", data.nbytes, data=data))
+            self._weights[identity] = self.program.add_buffer(
+                Buffer("weight", data.nbytes, data=data)
+            )
         return Tensor(self._weights[identity], dtype, array.shape, row_major(array.shape))
 
     def weight_from(self, make: Callable[[], Array], dtype: DType, key: object) -> Tensor:
@@ -248,9 +285,9 @@ class Lowering:
         self.program.steps.append(step)
 
     # Inputs and outputs -------------------------------------------------------------------------------------
-    def _external(self, kind: str, value: Value, index: int) -> Tensor:
+    def _external(self, kind: Literal["input", "output"], value: Value, index: int) -> Tensor:
         size = dims.product(value.shape) * value.dtype.size
-        buffer = self.program.add_buffer(Buffer(kind, size, index))  # type: ignore[arg-type]
+        buffer = self.program.add_buffer(Buffer(kind, size, index))
         return Tensor(buffer, value.dtype, value.shape, row_major(value.shape))
 
     def _write_output(self, index: int, value: Value) -> None:
@@ -261,7 +298,10 @@ class Lowering:
                 return
         if tensor is None:
             self.materialize(value)
-            if self._output_index[value] == index and self.program.buffers[self.tensors[value].buffer].kind == "output":
+            if (
+                self._output_index[value] == index
+                and self.program.buffers[self.tensors[value].buffer].kind == "output"
+            ):
                 return
         self.write_nest(value, self._external("output", value, index))
 
@@ -273,5 +313,3 @@ def _describe_missing(nodes: list[Node]) -> str:
         shown = ", ".join(dict.fromkeys(places))
         lines.append(f"  {op}: {len(places)} ({shown})")
     return "\n".join(lines)
-
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ranvier.ir import dim as dims
@@ -45,7 +46,12 @@ def add_nest(
     loops, offset, expression = merge_loops(loops, offset, expression)
     work = dims.product(loop.extent for loop in loops)
     renaming = Renaming(frozenset(scope.bound))
-    described = Store(destination, renaming.dim(offset), tensor.dtype, relaxed(renaming.expression(expression), tensor.dtype))
+    described = Store(
+        destination,
+        renaming.dim(offset),
+        tensor.dtype,
+        relaxed(renaming.expression(expression), tensor.dtype),
+    )
     nest = Nest(
         tuple(renaming.loop(loop) for loop in loops),
         (described,),
@@ -55,9 +61,18 @@ def add_nest(
     )
     lowering.add_step(
         Step(
-            nest, scope.arguments(), renaming.values, scope.reads(), scope.writes(), value.name, source,
-            tuple(operators), work * operation_count(expression), moved_bytes(scope),
-            in_place_pairs(lowering, scope, tensor, offset, expression), tensor,
+            nest,
+            scope.arguments(),
+            renaming.values,
+            scope.reads(),
+            scope.writes(),
+            value.name,
+            source,
+            tuple(operators),
+            work * operation_count(expression),
+            moved_bytes(scope),
+            in_place_pairs(lowering, scope, tensor, offset, expression),
+            tensor,
         )  # fmt: skip
     )
 
@@ -71,9 +86,10 @@ def merge_loops(
         outer, inner = loops[position], loops[position + 1]
         if all(_sees_one(d, outer, inner) for d in (offset, *all_dims(expression))):
             merged = Loop(inner.name, outer.extent * inner.extent)
-            change = {outer.name: 0, inner.name: merged.variable}
-            offset = dims.substitute(offset, change)
-            expression = map_dims(expression, lambda d, change=change: dims.substitute(d, change))  # type: ignore[misc]
+            change = partial(
+                dims.substitute, replacements={outer.name: 0, inner.name: merged.variable}
+            )
+            offset, expression = change(offset), map_dims(expression, change)
             loops = (*loops[:position], merged, *loops[position + 2 :])
         position -= 1
     return loops, offset, expression
@@ -84,7 +100,12 @@ def _sees_one(dim: Dim, outer: Loop, inner: Loop) -> bool:
     if not dims.depends_on(dim, both):
         return True
     first, second = dims.linear_in(dim, outer.name), dims.linear_in(dim, inner.name)
-    if first is None or second is None or dims.depends_on(first[0], both) or dims.depends_on(second[0], both):
+    if (
+        first is None
+        or second is None
+        or dims.depends_on(first[0], both)
+        or dims.depends_on(second[0], both)
+    ):
         return False
     return first[0] == second[0] * inner.extent
 
@@ -103,7 +124,9 @@ def all_dims(expression: Expression) -> Iterable[Dim]:
             yield from (loop.extent for loop in node.loops)
 
 
-def choose_vector(loops: Sequence[Loop], offset: Dim, expression: Expression, lanes: int) -> int | None:
+def choose_vector(
+    loops: Sequence[Loop], offset: Dim, expression: Expression, lanes: int
+) -> int | None:
     """The loop to vectorise: the one with the most unit-stride traffic, unless it is too short to fill a vector."""
     offsets = [offset, offset, *(x.offset for x in walk(expression) if isinstance(x, Access))]
     best, best_score = None, float("-inf")

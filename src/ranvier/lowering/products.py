@@ -14,7 +14,15 @@ from ranvier.ir.dim import Atom, Compound, Dim, Polynomial, Symbol
 from ranvier.ir.graph import Node
 from ranvier.lowering.canonical import Renaming
 from ranvier.lowering.epilogue import Epilogue
-from ranvier.lowering.expression import Accumulator, Apply, Expression, Guard, Loop, map_dims, relaxed
+from ranvier.lowering.expression import (
+    Accumulator,
+    Apply,
+    Expression,
+    Guard,
+    Loop,
+    map_dims,
+    relaxed,
+)
 from ranvier.lowering.inline import RULES, Inliner
 from ranvier.lowering.kernels.contraction import BATCH, COLUMN, ROW, TAP, Contraction
 from ranvier.lowering.kernels.nest import Store
@@ -91,14 +99,20 @@ class AbstractRenaming(Renaming):
     def _atom(self, atom: Atom) -> Dim:
         if isinstance(atom, Compound) and dims.depends_on(_single(atom), self.bound):
             right = atom.right
-            divisor = self.number(right) if isinstance(right, int) and right >= ABSTRACT_FROM else self.dim(right)
+            divisor = (
+                self.number(right)
+                if isinstance(right, int) and right >= ABSTRACT_FROM
+                else self.dim(right)
+            )
             return _single(Compound(atom.op, self.dim(atom.left), divisor))
         return super()._atom(atom)
 
     @property
     def values(self) -> tuple[Dim, ...]:
         return tuple(
-            int(atom.name[1:]) if isinstance(atom, Symbol) and atom.name.startswith("=") else _single(atom)
+            int(atom.name[1:])
+            if isinstance(atom, Symbol) and atom.name.startswith("=")
+            else _single(atom)
             for atom in self.scalars
         )
 
@@ -124,7 +138,9 @@ def add_contraction(
     kernel = Contraction(
         batches=product.batches if product.batches == 1 else renaming.number(product.batches),
         rows=renaming.number(product.rows),
-        columns=_multiple(renaming, product.columns, full_panel) if is_full else renaming.dim(product.columns),
+        columns=_multiple(renaming, product.columns, full_panel)
+        if is_full
+        else renaming.dim(product.columns),
         taps=product.taps,
         depth=product.depth if _is_short(product.depth) else _multiple(renaming, product.depth, 2),
         a_operand=scope.operand(operands.a),
@@ -143,11 +159,18 @@ def add_contraction(
     outputs = product.batches * product.rows * product.columns
     lowering.add_step(
         Step(
-            kernel, scope.arguments(), renaming.values, scope.reads(), scope.writes(),
-            epilogue.end.name, root.source, (root.op, *operators),
+            kernel,
+            scope.arguments(),
+            renaming.values,
+            scope.reads(),
+            scope.writes(),
+            epilogue.end.name,
+            root.source,
+            (root.op, *operators),
             outputs * product.taps * product.depth * 2 + outputs * operation_count(store.value),
             moved_bytes(scope),
-            _in_place(lowering, scope, tensor, store, operands), tensor,
+            _in_place(lowering, scope, tensor, store, operands),
+            tensor,
         )  # fmt: skip
     )
     lowering.tensors[epilogue.end] = tensor
@@ -210,7 +233,9 @@ def column_variable(columns: Dim) -> Dim:
 
 def accumulator_plus(bias: Expression | None) -> Expression:
     """The raw sum, or the sum plus a bias."""
-    return Accumulator() if bias is None else Apply("add", (Accumulator(), bias), Accumulator().dtype)
+    return (
+        Accumulator() if bias is None else Apply("add", (Accumulator(), bias), Accumulator().dtype)
+    )
 
 
 def _multiple(renaming: AbstractRenaming, value: Dim, unit: int) -> Dim:

@@ -51,14 +51,21 @@ class KernelScope:
     ) -> Access:
         """Read `tensor` at logical `indices`."""
         return Access(
-            self.operand(tensor), linear_offset(indices, tensor.strides), tensor.dtype, guards, 0, indirect
+            self.operand(tensor),
+            linear_offset(indices, tensor.strides),
+            tensor.dtype,
+            guards,
+            0,
+            indirect,
         )
 
     def arguments(self) -> tuple[Argument, ...]:
         return tuple(Argument(t.buffer, t.offset * t.dtype.size) for t in self.tensors)
 
     def reads(self) -> tuple[int, ...]:
-        return tuple(sorted({t.buffer for i, t in enumerate(self.tensors) if i not in self._written}))
+        return tuple(
+            sorted({t.buffer for i, t in enumerate(self.tensors) if i not in self._written})
+        )
 
     def writes(self) -> tuple[int, ...]:
         return tuple(sorted({self.tensors[i].buffer for i in self._written}))
@@ -114,4 +121,6 @@ def flatten(offset: Dim, loops: tuple[Loop, ...], flat: Dim) -> Dim:
         else:
             groups.append((coefficient, loop.extent))
     indices = delinearize(flat, tuple(extent for _, extent in groups))
-    return rest + sum_dims(i * coefficient for i, (coefficient, _) in zip(indices, groups, strict=True))
+    return rest + sum_dims(
+        i * coefficient for i, (coefficient, _) in zip(indices, groups, strict=True)
+    )

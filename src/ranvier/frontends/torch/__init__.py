@@ -37,7 +37,7 @@ class OperatorUse(NamedTuple):
 
 def import_torch(
     model: Any,
-    args: Sequence[Any] = (),
+    args: Any = (),
     kwargs: Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
     name: str | None = None,
@@ -59,7 +59,7 @@ def import_torch(
 
 def survey(
     model: Any,
-    args: Sequence[Any] = (),
+    args: Any = (),
     kwargs: Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
 ) -> list[OperatorUse]:

@@ -24,7 +24,7 @@ _NOISY = ("torch.export", "torch.fx.experimental.symbolic_shapes")
 
 def exported(
     model: Any,
-    args: Sequence[Any] = (),
+    args: Sequence[Any] | torch.Tensor = (),
     kwargs: Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
 ) -> ExportedProgram:
@@ -33,8 +33,11 @@ def exported(
     Operators that have a translation stay whole. Where another one occurs, it is decomposed by
     PyTorch's default decompositions. Raises CompileError when PyTorch cannot trace the model.
     """
-    if not isinstance(model, torch.nn.Module) and (args or kwargs or dynamic_shapes):
+    has_inputs = isinstance(args, torch.Tensor) or bool(args or kwargs or dynamic_shapes)
+    if not isinstance(model, torch.nn.Module) and has_inputs:
         raise CompileError("example inputs and dynamic_shapes go with an nn.Module only")
+    if isinstance(args, torch.Tensor):
+        args, dynamic_shapes = (args,), _of_one_tensor(dynamic_shapes)
     with _quiet(), torch.no_grad():
         program = _program(model, args, kwargs, dynamic_shapes)
         _refuse_mutation(program)
@@ -46,6 +49,14 @@ def exported(
             raise _failure("torch.export cannot decompose the model", error) from error
         _refuse_mutation(functional)
         return functional
+
+
+def _of_one_tensor(dynamic_shapes: Any) -> Any:
+    """`{axis: dim}` that was given beside a single tensor, as the shapes of a tuple of arguments."""
+    is_axes = isinstance(dynamic_shapes, Mapping) and all(
+        isinstance(k, int) for k in dynamic_shapes
+    )
+    return (dynamic_shapes,) if is_axes else dynamic_shapes
 
 
 def _program(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sysconfig
 from pathlib import Path
 from types import TracebackType
 
 import torch
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
-_TORCH = str(Path(torch.__file__).parent)
-_OWN = str(Path(__file__).parent)
+_TORCH = str(Path(torch.__file__).parent) + os.sep  # torchvision is user code
+_OWN = str(Path(__file__).parent) + os.sep
+_STANDARD = sysconfig.get_path("stdlib") + os.sep
 
 
 def line_of_node(node: torch.fx.Node) -> str:
@@ -34,4 +37,6 @@ def line_of_traceback(traceback: TracebackType | None) -> str:
 
 
 def _is_user_code(path: str) -> bool:
-    return not path.startswith((_TORCH, _OWN, "<"))
+    if path.startswith((_TORCH, _OWN, "<")):
+        return False
+    return not path.startswith(_STANDARD) or "site-packages" in path

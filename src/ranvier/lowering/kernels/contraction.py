@@ -32,7 +32,12 @@ from ranvier.lowering.expression import Guard
 from ranvier.lowering.kernels.nest import Store
 from ranvier.lowering.kernels.panels import PanelLayout
 
-BATCH, ROW, TAP, COLUMN = "$b", "$m", "$t", "$n"  # variables in `row`, guards and stores; no model symbol has a "$"
+BATCH, ROW, TAP, COLUMN = (
+    "$b",
+    "$m",
+    "$t",
+    "$n",
+)  # variables in `row`, guards and stores; no model symbol has a "$"
 
 
 @dataclass(frozen=True)
