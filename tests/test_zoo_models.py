@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,24 +19,13 @@ pytestmark = pytest.mark.needs("torch", "llvmlite")
 Array = NDArray[Any]
 TOLERANCE = {"f32": 1e-4, "bf16": 3e-2}
 COSINE = 0.999
-HEAVY = (
-    "vgg16_bn",
-    "densenet121",
-    "googlenet",
-    "regnet_y_400mf",
-    "shufflenet_v2_x1_0",
-    "efficientnet_b0",
-    "distilbert",
-)
-"""Left to `make test-all`: their operators all occur in the others."""
+SMALL = ("mnist_cnn", "resnet18", "minilm")
 TARGETS = ("x86-64-v3", "x86-64-v4", "x86-64-v4-bf16")
-MODELS = [
-    pytest.param(
-        name,
-        marks=[pytest.mark.needs(*zoo.model(name).needs), *[pytest.mark.slow] * (name in HEAVY)],
-    )
-    for name in zoo.names()
-]
+
+
+def parameters(names: Iterable[str]) -> list[Any]:
+    """The models as test parameters, each skipped where a package that it needs is missing."""
+    return [pytest.param(name, marks=pytest.mark.needs(*zoo.model(name).needs)) for name in names]
 
 
 @dataclass(frozen=True)
@@ -82,7 +71,7 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("precision", ["f32", "bf16"])
-@pytest.mark.parametrize("network", MODELS, indirect=True)
+@pytest.mark.parametrize("network", parameters(zoo.names()), indirect=True)
 def test_gives_pytorchs_numbers(network: Network, precision: str, folder: Path) -> None:
     import ranvier
     from ranvier.api import resolve_targets
@@ -101,14 +90,7 @@ def test_gives_pytorchs_numbers(network: Network, precision: str, folder: Path) 
 
 
 @pytest.mark.parametrize("precision", ["f32", "bf16"])
-@pytest.mark.parametrize(
-    "network",
-    [
-        pytest.param(name, marks=pytest.mark.needs(*zoo.model(name).needs))
-        for name in ("mnist_cnn", "resnet18", "minilm")
-    ],
-    indirect=True,
-)
+@pytest.mark.parametrize("network", parameters(SMALL), indirect=True)
 def test_every_target_of_one_artifact(
     network: Network, precision: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -61,11 +62,13 @@ def run_pytorch(model: nn.Module, image: NDArray[np.float32]) -> NDArray[np.floa
 def measure_pytorch(
     model: nn.Module, image: NDArray[np.float32], precision: str, seconds: float
 ) -> Latency:
-    """Latency of PyTorch eager; `bf16` means autocast, as PyTorch recommends on CPUs."""
-    tensor = torch.from_numpy(image)
-    autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
-    with torch.inference_mode(), autocast:
-        return measure(lambda: model(tensor), seconds)
+    """Latency of PyTorch eager in the precision and in channels-last, its faster layout on CPUs."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    options: dict[str, Any] = {"dtype": dtype, "memory_format": torch.channels_last}
+    copied = copy.deepcopy(model).to(**options)
+    tensor = torch.from_numpy(image).to(**options)
+    with torch.inference_mode():
+        return measure(lambda: copied(tensor), seconds)
 
 
 def operations(model: nn.Module, image: NDArray[np.float32]) -> int:
