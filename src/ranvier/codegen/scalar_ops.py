@@ -417,6 +417,8 @@ def _function(name: str) -> Emitter:
     def emit(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
         if not dtype.is_float:
             raise UnsupportedOperatorError(f"{name} of {dtype}: the front end must cast to a float")
+        if name in math_bf16.FUNCTIONS and (ROUNDED_TO_BF16, True) in node.attributes:
+            return math_bf16.FUNCTIONS[name](context, values[0])
         return math.call(context, name, values)
 
     return emit

@@ -107,6 +107,7 @@ class Accumulator:
 Expression = Literal | Index | Access | Apply | Reduce | Accumulator
 
 
+_SHORTER_FOR_BF16 = frozenset({"gelu", "sigmoid", "silu"})
 ROUNDED_TO_BF16 = (
     "rounded_to_bf16"  # attribute of an Apply: its value only matters to bf16 precision
 )
@@ -121,7 +122,7 @@ def relaxed(expression: Expression, storage: DType) -> Expression:
         return expression
     operands = tuple(relaxed(operand, storage) for operand in expression.operands)
     attributes = expression.attributes
-    if expression.op == "gelu":
+    if expression.op in _SHORTER_FOR_BF16:
         attributes = (*attributes, (ROUNDED_TO_BF16, True))
     return replace(expression, operands=operands, attributes=attributes)
 
