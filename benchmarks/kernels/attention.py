@@ -16,13 +16,13 @@ from benchmarks.kernels.native import Native, aligned, best_seconds, host_target
 from benchmarks.kernels.peak import peak_gflops
 from ranvier.codegen.attention import emit_attention
 from ranvier.codegen.builder import ModuleWriter
-from ranvier.target import Target, target_named
 from ranvier.ir import dim as dims
 from ranvier.ir.dtype import BF16, F32, DType, encode
 from ranvier.lowering.expression import Accumulator
 from ranvier.lowering.kernels import attention
 from ranvier.lowering.kernels.attention import Attention, Rows, scratch_bytes
 from ranvier.lowering.kernels.nest import Store
+from ranvier.target import Target, target_named
 
 BUDGET = 0.25  # seconds per measurement
 SCALARS = ("B", "S")

@@ -26,7 +26,6 @@ from benchmarks.kernels.native import (
 from benchmarks.kernels.peak import peak_gflops
 from ranvier.codegen.builder import ModuleWriter
 from ranvier.codegen.contraction import emit_contraction
-from ranvier.target import Target, target_named
 from ranvier.ir import dim as dims
 from ranvier.ir.dtype import BF16, BY_NAME, F32, DType, encode
 from ranvier.lowering.expression import Access, Accumulator, Apply, Guard
@@ -34,6 +33,7 @@ from ranvier.lowering.kernels.contraction import BATCH, COLUMN, ROW, TAP, Contra
 from ranvier.lowering.kernels.nest import Store
 from ranvier.lowering.kernels.panels import PanelLayout
 from ranvier.lowering.packing import pack
+from ranvier.target import Target, target_named
 
 B, M, T, N = (dims.symbol(name) for name in (BATCH, ROW, TAP, COLUMN))
 

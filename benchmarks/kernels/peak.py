@@ -14,8 +14,8 @@ from ranvier.codegen.builder import (
     int_const,
     vector,
 )
-from ranvier.target import Target
 from ranvier.ir.dtype import BF16, DType
+from ranvier.target import Target
 
 _ITERATIONS = 100_000
 

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from ranvier.codegen.builder import ModuleWriter
 from ranvier.codegen.contraction import emit_contraction
-from ranvier.target import Target
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
 from ranvier.ir.dtype import BF16, F32, DType, decode, encode
@@ -19,6 +18,7 @@ from ranvier.lowering.expression import Accumulator, Expression
 from ranvier.lowering.kernels.contraction import BATCH, COLUMN, ROW, TAP, Contraction
 from ranvier.lowering.kernels.nest import Store
 from ranvier.lowering.packing import pack
+from ranvier.target import Target
 from tests.codegen.jit import Compiled
 
 Floats = npt.NDArray[np.float32]

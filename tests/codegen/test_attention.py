@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from ranvier.codegen.attention import emit_attention
 from ranvier.codegen.attention_block import _EXP2, _EXP2_SHORT
 from ranvier.codegen.builder import ModuleWriter
-from ranvier.target import Target
 from ranvier.errors import CompileError
 from ranvier.ir import dim as dims
 from ranvier.ir.dtype import BF16, BOOL, F32, F64, DType, decode, encode
@@ -25,6 +24,7 @@ from ranvier.lowering.kernels.attention import (
     scratch_layout,
 )
 from ranvier.lowering.kernels.nest import Store
+from ranvier.target import Target
 from tests.codegen.jit import Compiled, host_targets
 
 Doubles = npt.NDArray[np.float64]

@@ -14,7 +14,6 @@ from ranvier.codegen.builder import ModuleWriter
 from ranvier.codegen.contraction import emit_contraction
 from ranvier.codegen.contraction_epilogue import split_bias
 from ranvier.codegen.microkernel import tile_rows
-from ranvier.target import Target
 from ranvier.errors import CompileError
 from ranvier.ir import dim as dims
 from ranvier.ir.dtype import BF16, F32, DType, decode, encode
@@ -23,6 +22,7 @@ from ranvier.lowering.kernels.contraction import ROW, Contraction
 from ranvier.lowering.kernels.nest import Store
 from ranvier.lowering.kernels.panels import PanelLayout
 from ranvier.lowering.packing import pack
+from ranvier.target import Target
 from tests.codegen.contraction_cases import (
     B,
     M,

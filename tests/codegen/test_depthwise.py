@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from ranvier.codegen.builder import ModuleWriter
 from ranvier.codegen.depthwise import emit_depthwise
-from ranvier.target import Target
 from ranvier.errors import CompileError
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
@@ -26,6 +25,7 @@ from ranvier.lowering.kernels.depthwise import (
     preferred_tile,
 )
 from ranvier.lowering.kernels.nest import Store
+from ranvier.target import Target
 from tests.codegen.jit import Compiled, host_targets
 
 Floats = npt.NDArray[np.float32]

@@ -8,10 +8,10 @@ import torch
 
 from ranvier.codegen.builder import ModuleWriter
 from ranvier.codegen.nest import emit_nest
-from ranvier.target import Target
 from ranvier.ir.dtype import F32, F64, DType
 from ranvier.lowering.expression import Access, Apply, Loop
 from ranvier.lowering.kernels.nest import Nest, Store
+from ranvier.target import Target
 from tests.codegen.jit import Compiled, host_targets
 
 TARGETS = [t for t in host_targets() if t.name != "x86-64-v4-bf16"]

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from ranvier.codegen.builder import ModuleWriter
 from ranvier.codegen.nest import emit_nest
-from ranvier.target import Target
 from ranvier.ir import dim as dims
 from ranvier.ir import dtype as dt
 from ranvier.ir.dim import Dim
@@ -30,6 +29,7 @@ from ranvier.lowering.expression import (
     compute_dtype,
 )  # fmt: skip
 from ranvier.lowering.kernels.nest import Nest, Store
+from ranvier.target import Target
 from tests.codegen import expression_interpreter
 from tests.codegen.jit import Compiled, host_targets
 
