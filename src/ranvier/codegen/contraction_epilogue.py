@@ -5,19 +5,32 @@
 - What depends on the column alone is computed once per vector and used by all rows of the tile.
 - Rows come in the order in which the micro-kernel finishes their sums.
 - An epilogue with long functions (erf, exp, ...) would be as many copies of them as the tile has
-  vectors: there the sums go to the stack and a loop over rows and vectors reads them back.
+  vectors, and their constants would take registers from the micro-kernel: there the sums go to the
+  stack, and a function of its own reads them back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from ranvier.codegen.builder import FLOAT, I1, I32, FunctionBuilder, Val, int_const, vector
+from ranvier.codegen.builder import (
+    FLOAT,
+    I1,
+    I32,
+    I64,
+    PTR,
+    FunctionBuilder,
+    ModuleWriter,
+    Val,
+    int_const,
+    vector,
+)
 from ranvier.codegen.expression import ExpressionEmitter
 from ranvier.codegen.indices import IndexEmitter, Lanes
 from ranvier.codegen.microkernel import Tile, zero_sums
 from ranvier.ir import dim as dims
+from ranvier.ir.dim import Dim
 from ranvier.ir.dtype import F32
 from ranvier.lowering.expression import (
     Access,
@@ -30,7 +43,7 @@ from ranvier.lowering.expression import (
     children,
     walk,
 )
-from ranvier.lowering.kernels.contraction import COLUMN, ROW, Contraction
+from ranvier.lowering.kernels.contraction import BATCH, COLUMN, ROW, Contraction
 from ranvier.lowering.kernels.nest import Store
 
 LONG = frozenset({
@@ -45,9 +58,10 @@ class Epilogue:
 
     def __init__(
         self, f: FunctionBuilder, contraction: Contraction, tile: Tile, masked: bool,
-        environment: dict[str, Val], m: Val,
+        environment: dict[str, Val], m: Val, name: str,
     ) -> None:  # fmt: skip
         self._f, self._contraction, self._tile, self._masked = f, contraction, tile, masked
+        self._name = name
         self._bias, self._stores = split_bias(contraction.stores)
         self._environment = environment
         self._rows = [f.binary("add", m, int_const(r)) for r in range(tile.rows)]
@@ -81,21 +95,15 @@ class Epilogue:
                     at.store(store)
 
     def _store_by_loops(self, sums: list[Val], spill: Val) -> None:
+        """Write the sums to `spill` and have the function `LongEpilogue` read them back."""
         f, tile, lanes = self._f, self._tile, self._tile.target.lanes
         for number, total in enumerate(sums):
             f.store(total, f.element_pointer(spill, FLOAT, int_const(number * lanes)), 64)
-        with f.loop(int_const(0), int_const(tile.rows), 1, "row") as r:
-            first = f.binary("mul", r, int_const(tile.vectors * lanes))
-            row = f.binary("add", self._m, r)
-            with f.loop(int_const(0), int_const(tile.vectors * lanes), lanes, "column") as c:
-                place = f.element_pointer(spill, FLOAT, f.binary("add", first, c))
-                total = f.load(vector(lanes, FLOAT), place, 64)
-                column = f.binary("add", f.arg("at.n"), c)
-                known = {**self._environment, ROW: row, COLUMN: column}
-                places = Lanes(COLUMN, lanes, self._run_time_mask(known) if self._masked else None)
-                emitter = ExpressionEmitter(f, tile.target, self._operands, known, places, total)
-                for store in self._stores:
-                    emitter.store(store)
+        position = [f.arg("at.b"), f.arg("at.n"), self._m, int_const(tile.rows), spill]
+        scalars = [self._environment[name] for name in self._contraction.scalars]
+        long = LongEpilogue(self._contraction, self._stores, self._name, tile, self._masked)
+        long.emit(f.module)
+        f.call_void(long.symbol, *self._operands, *scalars, *position)
 
     def _column(self, v: int) -> ExpressionEmitter:
         f, lanes = self._f, self._tile.target.lanes
@@ -113,18 +121,73 @@ class Epilogue:
             if live >= lanes:
                 return None
             if live == 1:  # LLVM 22 stores too much for a constant mask of one 16-bit lane
-                return self._run_time_mask(environment)
+                return run_time_mask(f, columns, lanes, environment)
             bits = ", ".join(f"i1 {int(k < live)}" for k in range(lanes))
             return Val(f"<{bits}>", vector(lanes, I1))
-        return self._run_time_mask(environment)
+        return run_time_mask(f, columns, lanes, environment)
 
-    def _run_time_mask(self, environment: dict[str, Val]) -> Val:
-        f, lanes, columns = self._f, self._tile.target.lanes, self._contraction.columns
-        limit = IndexEmitter(f, environment, None).scalar(columns)
-        rest = f.binary("sub", limit, environment[COLUMN])
-        numbers = f.splat(f.cast("trunc", rest, I32), lanes)
-        steps = Val(f"<{', '.join(f'i32 {k}' for k in range(lanes))}>", vector(lanes, I32))
-        return f.compare("icmp slt", steps, numbers)
+
+def run_time_mask(f: FunctionBuilder, columns: Dim, lanes: int, environment: dict[str, Val]) -> Val:
+    """The lanes, from COLUMN of the environment on, that are below `columns`."""
+    limit = IndexEmitter(f, environment, None).scalar(columns)
+    rest = f.binary("sub", limit, environment[COLUMN])
+    numbers = f.splat(f.cast("trunc", rest, I32), lanes)
+    steps = Val(f"<{', '.join(f'i32 {k}' for k in range(lanes))}>", vector(lanes, I32))
+    return f.compare("icmp slt", steps, numbers)
+
+
+@dataclass(frozen=True)
+class LongEpilogue:
+    """The function that stores a tile whose epilogue is long, from sums in memory.
+
+    void @name.e<vectors><t|f>(operands, scalars, i64 b, i64 n, i64 m, i64 rows, ptr sums)
+
+    It is a function of its own so that its constants do not take registers from the micro-kernel.
+    """
+
+    contraction: Contraction
+    stores: tuple[Store, ...]
+    name: str
+    tile: Tile
+    masked: bool
+
+    @property
+    def symbol(self) -> str:
+        """The function's name; tiles of any height share it."""
+        return f"{self.name}.e{self.tile.vectors}{'t' if self.masked else 'f'}"
+
+    def emit(self, module: ModuleWriter) -> None:
+        """Write the function, unless the module has it."""
+        if module.has_function(self.symbol):
+            return
+        contraction, lanes = self.contraction, self.tile.target.lanes
+        operands = [f"b{i}" for i in range(contraction.operand_count)]
+        parameters = [(name, PTR) for name in operands]
+        parameters += [(name, I64) for name in (*contraction.scalars, BATCH, COLUMN, ROW, "rows")]
+        f = FunctionBuilder(
+            module,
+            self.symbol,
+            [*parameters, ("sums", PTR)],
+            attributes="nounwind noinline",
+            linkage="internal",
+        )
+        known = {name: f.arg(name) for name in (*contraction.scalars, BATCH)}
+        pointers = [f.arg(name) for name in operands]
+        width = self.tile.vectors * lanes
+        with f.loop(int_const(0), f.arg("rows"), 1, "row") as r:
+            row = f.binary("add", f.arg(ROW), r)
+            first = f.binary("mul", r, int_const(width))
+            with f.loop(int_const(0), int_const(width), lanes, "column") as c:
+                place = f.element_pointer(f.arg("sums"), FLOAT, f.binary("add", first, c))
+                total = f.load(vector(lanes, FLOAT), place, 64)
+                here = {**known, ROW: row, COLUMN: f.binary("add", f.arg(COLUMN), c)}
+                mask = run_time_mask(f, contraction.columns, lanes, here) if self.masked else None
+                at = Lanes(COLUMN, lanes, mask)
+                emitter = ExpressionEmitter(f, self.tile.target, pointers, here, at, total)
+                for store in self.stores:
+                    emitter.store(store)
+        f.ret()
+        f.finish()
 
 
 def needs_spill(contraction: Contraction) -> bool:

@@ -61,7 +61,9 @@ class TileFunction:
         spill = self._spill(f) if needs_spill(self.contraction) else None
         with f.loop_carrying(int_const(0), f.arg("at.tiles"), 1, first, "tile") as loop:
             m, rows = loop.values
-            epilogue = Epilogue(f, self.contraction, self.tile, self.masked, environment, m)
+            epilogue = Epilogue(
+                f, self.contraction, self.tile, self.masked, environment, m, self.name
+            )
             sums = self._sum(f, extents, rows, stride, epilogue.first_sums())
             epilogue.store(total_sums(f, self.tile, sums), spill)
             ahead = int_const(self.tile.rows)
