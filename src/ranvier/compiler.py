@@ -17,7 +17,6 @@ from ranvier.artifact.writer import Payload
 from ranvier.codegen.emit import EmittedProgram, emit_program
 from ranvier.codegen.host import host_ir
 from ranvier.codegen.image import Image, build_image
-from ranvier.target import Target
 from ranvier.compile_report import CompileReport, summarize
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
@@ -31,7 +30,9 @@ from ranvier.passes.decompose import Decompose
 from ranvier.passes.fold_batch_norm import FoldBatchNorm
 from ranvier.passes.fold_constants import FoldConstants
 from ranvier.passes.fuse_attention import FuseAttention
+from ranvier.passes.legalize import Legalize
 from ranvier.passes.precision import Precision
+from ranvier.target import Target
 
 Pass = Callable[[Graph], Graph]
 Progress = Callable[[str, float], None]  # (stage, fraction done)
@@ -98,7 +99,8 @@ def compile_graph(
 def pipeline(precision: str) -> Sequence[Pass]:
     """The target-independent passes, in order."""
     cleanup = (Canonicalize(), FoldConstants(), Canonicalize())
-    passes = (*cleanup, FoldBatchNorm(), Decompose(), *cleanup, FuseAttention(), Canonicalize())
+    fused = (*cleanup, FoldBatchNorm(), Decompose(), *cleanup, FuseAttention())
+    passes = (*fused, Legalize(), *cleanup)
     return passes if precision == "f32" else (*passes, Precision(precision), *cleanup)
 
 

@@ -206,9 +206,7 @@ class Maker:
             starts.append(start)
             stops.append(stop)
             steps.append(self.integer(1, 2) if isinstance(size, int) else 1)
-        return self.view(
-            "slice", x, starts=tuple(starts), stops=tuple(stops), steps=tuple(steps)
-        )
+        return self.view("slice", x, starts=tuple(starts), stops=tuple(stops), steps=tuple(steps))
 
     def moved(self) -> Value | None:
         """reverse or roll."""
@@ -229,7 +227,10 @@ class Maker:
         low = tuple(self.integer(0, m) for m in most)
         high = tuple(self.integer(0, m) for m in most)
         if mode == "constant":
-            low = tuple(-1 if s > 3 and not self.integer(0, 3) else p for s, p in zip(sizes, low, strict=True))
+            low = tuple(
+                -1 if s > 3 and not self.integer(0, 3) else p
+                for s, p in zip(sizes, low, strict=True)
+            )
         shape = [s + a + b for s, a, b in zip(x.shape, low, high, strict=True)]
         if not self.fits(shape):
             return None
@@ -265,7 +266,9 @@ class Maker:
         if self.integer(0, 1):
             indices = self.b.constant(self.random.integers(-size, size, 3))
         else:
-            indices = self.b.add("cast", self.b.add("clamp", self.any_exact(), min=0.0, max=size - 1.0), dtype=I64)
+            indices = self.b.add(
+                "cast", self.b.add("clamp", self.any_exact(), min=0.0, max=size - 1.0), dtype=I64
+            )
         shape = infer("gather", (x, indices), {"axis": axis})[0].shape
         if not self.fits(shape) or len(shape) > 5:
             return None
@@ -330,7 +333,9 @@ class Maker:
         spatial = x.rank - 2
         kernel = tuple(self.choose((1, 2, 3)) for _ in range(spatial))
         edges = tuple((k // 2, self.integer(k // 2, 2)) for k in kernel)
-        if any(not isinstance(s, int) or s + 1 < k for s, k in zip(x.shape[2:], kernel, strict=True)):
+        if any(
+            not isinstance(s, int) or s + 1 < k for s, k in zip(x.shape[2:], kernel, strict=True)
+        ):
             return None
         strides = tuple(self.integer(1, 2) for _ in kernel)
         if self.integer(0, 2) == 0 and all(k > 1 for k in kernel):

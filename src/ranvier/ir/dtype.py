@@ -1,4 +1,4 @@
-"""Element types. bf16 has no NumPy dtype: its arrays are uint16 holding the upper half of an f32."""
+"""Element types. bf16 has no NumPy dtype: its arrays are uint16, the upper half of an f32."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ class DType:
 
     @property
     def is_float(self) -> bool:
+        """Whether it is a floating-point type."""
         return self.kind == "float"
 
     @property
     def is_integer(self) -> bool:
+        """Whether it is a signed or unsigned integer; bool is neither."""
         return self.kind in ("int", "uint")
 
     @property
@@ -39,6 +41,7 @@ class DType:
 
     @property
     def bits(self) -> int:
+        """Size in bits."""
         return self.size * 8
 
 
@@ -68,13 +71,13 @@ _FROM_NUMPY = {
 
 
 def from_numpy(dtype: npt.DTypeLike) -> DType:
-    """The element type of a NumPy dtype; raises KeyError for one that Ranvier has not (uint16 is u16)."""
+    """The element type of a NumPy dtype (uint16 is u16); KeyError for one that Ranvier has not."""
     return _FROM_NUMPY[np.dtype(dtype)]
 
 
 def to_bf16(values: Array) -> npt.NDArray[np.uint16]:
     """Round f32 to the nearest bf16, ties to even; NaN stays NaN. Returns the bits as uint16."""
-    single = np.ascontiguousarray(values, dtype=np.float32)
+    single = np.asarray(values, dtype=np.float32, order="C")
     bits, result = single.reshape(-1).view(np.uint32), np.empty(single.size, np.uint16)
     for start in range(0, single.size, _BLOCK):  # blocks stay in cache, and so do the temporaries
         block = bits[start : start + _BLOCK]
@@ -97,5 +100,5 @@ def decode(array: Array, dtype: DType) -> Array:
 
 
 def encode(array: Array, dtype: DType) -> Array:
-    """Computed array -> storage array of `dtype` (rounds to bf16; casts as NumPy does otherwise)."""
+    """Computed array -> storage array of `dtype`: rounds to bf16, else casts as NumPy does."""
     return to_bf16(array) if dtype is BF16 else np.asarray(array).astype(dtype.storage)

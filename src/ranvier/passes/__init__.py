@@ -11,6 +11,7 @@ from ranvier.passes.canonicalize import Canonicalize
 from ranvier.passes.decompose import Decompose
 from ranvier.passes.fold_batch_norm import FoldBatchNorm
 from ranvier.passes.fold_constants import FoldConstants
+from ranvier.passes.legalize import Legalize
 from ranvier.passes.precision import Precision
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Decompose",
     "FoldBatchNorm",
     "FoldConstants",
+    "Legalize",
     "Pass",
     "Precision",
 ]

@@ -22,9 +22,11 @@ def _pool(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> Exp
     is_max = node.op == "max_pool"
     dilations = tuple(node.attribute("dilations")) if is_max else (1,) * len(kernel)
     loops = loops_over(inliner, kernel)
-    spatial, own = sliding_window(operand, loops, indices[2:], strides, dilations, padding, node)
+    lead = operand.rank - len(kernel)
+    outputs = indices[lead:]
+    spatial, own = sliding_window(operand, loops, outputs, strides, dilations, padding, node)
     dtype = compute_dtype(node.result.dtype)
-    read = inliner.read(operand, (*indices[:2], *spatial), guards + own)
+    read = inliner.read(operand, (*indices[:lead], *spatial), guards + own)
     if is_max:
         lowest: float | int = (
             float("-inf")
@@ -35,7 +37,7 @@ def _pool(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> Exp
         )
         return Reduce("max", loops, replace(read, fill=lowest), dtype)
     total = Reduce("sum", loops, read, dtype)
-    return _average(node, total, indices[2:], kernel, strides, padding)
+    return _average(node, total, outputs, kernel, strides, padding)
 
 
 def sliding_window(
@@ -50,10 +52,11 @@ def sliding_window(
     """Input positions of a sliding window, with a guard for every axis on which it can leave the input."""
     spatial: list[Dim] = []
     guards: list[Guard] = []
-    result = node.result.shape[2:]
+    lead = operand.rank - len(loops)
+    result = node.result.shape[lead:]
     for axis, (loop, output) in enumerate(zip(loops, outputs, strict=True)):
         position = output * strides[axis] + loop.variable * dilations[axis] - padding[axis][0]
-        size = operand.shape[2 + axis]
+        size = operand.shape[lead + axis]
         reach = (
             (result[axis] - 1) * strides[axis]
             + (loop.extent - 1) * dilations[axis]
@@ -82,7 +85,8 @@ def _average(
     if not clipped:
         return mean_of(total, dims.product(kernel))
     count: Dim = 1
-    for axis, size in enumerate(node.operands[0].shape[2:]):
+    shape = node.operands[0].shape
+    for axis, size in enumerate(shape[len(shape) - len(kernel) :]):
         low, high = padding[axis]
         start = outputs[axis] * strides[axis] - low
         end = dims.minimum(start + kernel[axis], size + (high if counted else 0))
@@ -96,14 +100,15 @@ def _adaptive_pool(inliner: Inliner, node: Node, indices: Indices, guards: Guard
     loops: list[Loop] = []
     spatial: list[Dim] = []
     count: Dim = 1
-    for output, result, size in zip(indices[2:], sizes, operand.shape[2:], strict=True):
+    lead = operand.rank - len(sizes)
+    for output, result, size in zip(indices[lead:], sizes, operand.shape[lead:], strict=True):
         start = (output * size) // result
         extent = ((output + 1) * size + (result - 1)) // result - start
         loops.append(inliner.scope.loop(extent))
         spatial.append(start + loops[-1].variable)
         count = count * extent
     dtype = compute_dtype(node.result.dtype)
-    read = inliner.read(operand, (*indices[:2], *spatial), guards)
+    read = inliner.read(operand, (*indices[:lead], *spatial), guards)
     if node.op == "adaptive_max_pool":
         return Reduce("max", tuple(loops), read, dtype)
     return mean_of(Reduce("sum", tuple(loops), read, dtype), count)
