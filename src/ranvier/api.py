@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ranvier.artifact.writer import write_artifact
-from ranvier.target import TARGETS, Target, target_named
 from ranvier.compile_report import CompileReport
 from ranvier.compiler import Compiled, Progress, compile_graph
 from ranvier.errors import CompileError, RanvierError, TargetError, UnsupportedOperatorError
 from ranvier.frontends.detect import detect
 from ranvier.ir.graph import Graph
 from ranvier.runtime.cpu import host_features, plain
+from ranvier.target import TARGETS, Target, target_named
 
 PRECISIONS = ("f32", "bf16")
 

@@ -14,7 +14,8 @@ def progress_bar() -> Iterator[Progress]:
     """A listener that shows the current stage and the fraction done on standard error."""
     try:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bar
     except ImportError:
         yield _print_stage
         return

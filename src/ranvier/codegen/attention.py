@@ -28,7 +28,6 @@ from ranvier.codegen.builder import (
     vector,
 )
 from ranvier.codegen.expression import ExpressionEmitter, Lanes
-from ranvier.target import Target
 from ranvier.errors import CompileError
 from ranvier.ir.dtype import BF16, F32
 from ranvier.lowering.kernels.attention import (
@@ -39,6 +38,7 @@ from ranvier.lowering.kernels.attention import (
     QUERY_ROWS,
     Attention,
 )
+from ranvier.target import Target
 
 
 def emit_attention(module: ModuleWriter, name: str, kernel: Attention, target: Target) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from ranvier.codegen.builder import FLOAT, I32, I64, FunctionBuilder, Val, int_const, vector
 from ranvier.codegen.indices import IndexEmitter
 from ranvier.codegen.math_context import Context
-from ranvier.target import Target
 from ranvier.ir.dim import Dim
 from ranvier.lowering.kernels.attention import (
     Attention,
@@ -17,6 +16,7 @@ from ranvier.lowering.kernels.attention import (
     uses_pairs,
     words,
 )
+from ranvier.target import Target
 
 
 @dataclass

@@ -21,9 +21,9 @@ from ranvier.codegen.contraction_tile import TileFunction, kernel_parameters
 from ranvier.codegen.indices import IndexEmitter
 from ranvier.codegen.microkernel import Tile, tile_rows
 from ranvier.codegen.row_table import emit_row_table, linear_row, row_table
-from ranvier.target import Target
 from ranvier.ir import dim as dims
 from ranvier.lowering.kernels.contraction import BATCH, ROW, Contraction
+from ranvier.target import Target
 
 _GRAIN = 4096  # multiply-add instructions below which another thread does not pay
 _STREAM_BYTES = 16  # bytes from L2 or beyond that cost about as much as one multiply-add

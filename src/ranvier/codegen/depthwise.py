@@ -36,7 +36,6 @@ from ranvier.codegen.builder import (
 from ranvier.codegen.expression import ExpressionEmitter
 from ranvier.codegen.indices import IndexEmitter, Lanes, lane_steps
 from ranvier.codegen.scalar_ops import Context
-from ranvier.target import Target
 from ranvier.errors import CompileError
 from ranvier.ir import dim as dims
 from ranvier.ir.dtype import BF16, F32
@@ -49,6 +48,7 @@ from ranvier.lowering.kernels.depthwise import (
     WEIGHT_BLOCK,
     Depthwise,
 )
+from ranvier.target import Target
 
 _PIECES_PER_THREAD = 16  # rows are split by channels too while a thread has fewer pieces than this
 

@@ -1,4 +1,4 @@
-"""A lowered program becomes one LLVM module: every distinct kernel once, and `ranvier_run` that calls them in order."""
+"""A lowered program becomes LLVM modules: each distinct kernel once, and `ranvier_run` calls them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ranvier.codegen.builder import I1, I64, PTR, FunctionBuilder, ModuleWriter,
 from ranvier.codegen.contraction import emit_contraction
 from ranvier.codegen.depthwise import emit_depthwise
 from ranvier.codegen.nest import emit_nest
-from ranvier.target import Target
 from ranvier.ir.dim import Dim
 from ranvier.lowering.kernels.attention import Attention
 from ranvier.lowering.kernels.contraction import Contraction
 from ranvier.lowering.kernels.depthwise import Depthwise
 from ranvier.lowering.kernels.nest import Nest
 from ranvier.lowering.program import Kernel, Program, Step
+from ranvier.target import Target
 
 Emitter = Callable[[ModuleWriter, str, Kernel, Target], None]
 EMITTERS: dict[type, Emitter] = {  # kernel description -> code generator
@@ -25,18 +25,13 @@ EMITTERS: dict[type, Emitter] = {  # kernel description -> code generator
     Depthwise: emit_depthwise,  # type: ignore[dict-item]
     Attention: emit_attention,  # type: ignore[dict-item]
 }
-_BUFFERS, _DIMS, _PROFILE, _FIRST, _END = (
-    0,
-    1,
-    2,
-    3,
-    4,
-)  # context words, docs/architecture.md section 4
+# Words of the context, docs/architecture.md section 4.
+_BUFFERS, _DIMS, _PROFILE, _FIRST, _END = range(5)
 
 
 @dataclass(frozen=True)
 class EmittedProgram:
-    """LLVM IR of a program, the dims that its context must hold, and the kernel name of every step."""
+    """LLVM IR of a program, the dims that its context holds, and the kernel's name of every step."""
 
     modules: tuple[str, ...]
     dims: tuple[Dim, ...]
@@ -81,7 +76,7 @@ class DimTable:
 def _emit_run(
     module: ModuleWriter, program: Program, names: Mapping[Kernel, str], table: DimTable
 ) -> None:
-    """`void @ranvier_run(ptr context, i64 thread, i64 threads)`: the steps in order, a barrier before all but the first."""
+    """`ranvier_run(context, thread, threads)`: the steps, a barrier before all but the first."""
     module.declare("void @ranvier_barrier(ptr, i64)")
     module.declare("i64 @llvm.readcyclecounter()")
     f = FunctionBuilder(

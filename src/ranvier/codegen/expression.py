@@ -20,7 +20,6 @@ from ranvier.codegen import memory, scalar_ops
 from ranvier.codegen.builder import FunctionBuilder, Val, lanes_of
 from ranvier.codegen.expression_table import ExpressionTable
 from ranvier.codegen.indices import IndexEmitter, Lanes
-from ranvier.target import Target
 from ranvier.errors import CompileError
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
@@ -37,6 +36,7 @@ from ranvier.lowering.expression import (
     compute_dtype,
 )
 from ranvier.lowering.kernels.nest import Store
+from ranvier.target import Target
 
 __all__ = ["ExpressionEmitter", "Lanes"]
 

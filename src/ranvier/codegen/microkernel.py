@@ -22,11 +22,11 @@ from ranvier.codegen.builder import (
     int_const,
     vector,
 )
-from ranvier.target import Target
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
 from ranvier.ir.dtype import BF16, DType
 from ranvier.lowering.kernels.panels import PanelLayout
+from ranvier.target import Target
 
 _UNROLLED_STEPS = 8  # a depth of so few steps is emitted without a loop
 _LATENCY = 8  # multiply-adds that must be in flight

@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from ranvier.codegen.builder import I1, I64, PTR, FunctionBuilder, ModuleWriter, Val, int_const
 from ranvier.codegen.expression import ExpressionEmitter, Lanes
 from ranvier.codegen.reduction import hoist, lanes_for, prepare, tail_mask
-from ranvier.target import Target
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
 from ranvier.lowering.expression import (
@@ -31,6 +30,7 @@ from ranvier.lowering.expression import (
     walk,
 )
 from ranvier.lowering.kernels.nest import Nest
+from ranvier.target import Target
 
 _TINY = 16384  # below this many element operations one thread does all
 _PARTS_PER_THREAD = 4  # ranges per thread that make a balanced split

@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 
-from ranvier.target import Target
 from ranvier.errors import UnsupportedOperatorError
 from ranvier.ir import dim as dims
 from ranvier.ir.dtype import Array, DType, decode
@@ -24,6 +23,7 @@ from ranvier.lowering.layout import ELEMENTWISE, channels_last, physical_order
 from ranvier.lowering.nests import add_nest
 from ranvier.lowering.program import Buffer, Program, Step, Tensor
 from ranvier.lowering.scope import KernelScope, linear_offset
+from ranvier.target import Target
 
 DIRECT = frozenset({"constant", "concat"})  # lowered without a rule for single elements
 MAXIMUM_INLINED = 64  # cost of one expression before a value is written to memory
