@@ -1,4 +1,4 @@
-"""The compile report: what became of the model's operators, what it costs, and how long the compiler took."""
+"""The compile report: what became of the model's operators, and how long the compiler took."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from ranvier.lowering.program import Program
 
 @dataclass(frozen=True)
 class CompileReport:
-    """Counts of operators before and after fusion, distinct kernels, weight bytes and seconds per stage.
+    """Operators before and after fusion, distinct kernels, bytes of weights, seconds per stage.
 
-    `native_percent` counts nodes of the imported graph (constants left out) that run as native code.
+    `native_percent` counts the nodes of the imported graph, constants left out, that run as
+    native code.
     """
 
     model: str
@@ -41,17 +42,12 @@ class CompileReport:
         return json.dumps(asdict(self), indent=1)
 
     def __str__(self) -> str:
-        counts = ", ".join(
-            f"{op} {n}" for op, n in sorted(self.operator_counts.items(), key=_by_count)
-        )
-        kernels = ", ".join(
-            f"{name} {n}" for name, n in sorted(self.kernel_counts.items(), key=_by_count)
-        )
+        counts, kernels = _listed(self.operator_counts), _listed(self.kernel_counts)
         stages = ", ".join(f"{name} {s:.2f}" for name, s in self.seconds.items() if s >= 0.005)
         return "\n".join((
             f"{self.model} ({self.precision})",
-            f"  operators        {self.operators_before} imported, {self.operators_optimized} after "
-            f"optimisation, {self.kernel_calls} kernel calls after fusion",
+            f"  operators        {self.operators_before} imported, {self.operators_optimized} "
+            f"after optimisation, {self.kernel_calls} kernel calls after fusion",
             f"  native           {self.native_percent:.0f} %",
             f"  per operator     {counts}",
             f"  kernels          {kernels} ({self.distinct_kernels} distinct)",
@@ -86,5 +82,7 @@ def summarize(
     )
 
 
-def _by_count(item: tuple[str, int]) -> tuple[int, str]:
-    return -item[1], item[0]
+def _listed(counts: Mapping[str, int]) -> str:
+    """`conv 53, relu 49`, the most frequent first."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{name} {count}" for name, count in ordered)

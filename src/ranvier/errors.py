@@ -3,7 +3,7 @@
 RanvierError
 ├── UnsupportedOperatorError   RVR-E101  the model uses operators that have no native lowering
 ├── CompileError               RVR-E102  the model or the options cannot be compiled
-│   ├── GraphError             RVR-E103  a graph is not well formed (a bug in a front end or in a pass)
+│   └── GraphError             RVR-E103  a graph is not well formed (a bug in a front end or a pass)
 ├── TargetError                RVR-E201  unknown target, or this CPU lacks what the code needs
 ├── ArtifactError              RVR-E301  the file is not a valid artifact
 └── InputError                 RVR-E401  a call's arguments do not fit the model's signature
@@ -22,7 +22,7 @@ class RanvierError(Exception):
 
 
 class UnsupportedOperatorError(RanvierError):
-    """The model uses operators that Ranvier does not lower; lists all of them with their source lines."""
+    """The model uses operators that Ranvier does not lower; lists all, with their source lines."""
 
     code = "RVR-E101"
 

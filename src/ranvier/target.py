@@ -12,7 +12,7 @@ _V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 
 @dataclass(frozen=True)
 class Target:
-    """A CPU to compile for; `features` are LLVM names, `lanes` the f32 lanes of a vector register."""
+    """A CPU to compile for; `features` are LLVM's names, `lanes` the f32 lanes of a register."""
 
     name: str
     triple: str
@@ -25,10 +25,12 @@ class Target:
 
     @property
     def has_bf16_dot(self) -> bool:
+        """Whether the CPU has a dot product of bf16 pairs."""
         return "avx512bf16" in self.features
 
     @property
     def feature_string(self) -> str:
+        """The features in LLVM's form: `+avx,+avx2`."""
         return ",".join(f"+{feature}" for feature in self.features)
 
 

@@ -1,6 +1,7 @@
 """A small writer of LLVM IR text in SSA form: values with types, basic blocks, counted loops.
 
-Kernels are emitted as text because it is faster than building IR objects and reads like the code that results.
+Kernels are emitted as text because it is faster than building IR objects and reads like the code
+that results.
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ def vector(lanes: int, element: str) -> str:
 
 
 def lanes_of(type: str) -> int:
+    """Lanes of a vector type; 1 for a scalar."""
     return int(type[1 : type.index(" x ")]) if type.startswith("<") else 1
 
 
 def element_of(type: str) -> str:
+    """Element of a vector type; a scalar type itself."""
     return type[type.index(" x ") + 3 : -1] if type.startswith("<") else type
 
 
@@ -73,12 +76,15 @@ class ModuleWriter:
         self._declared[signature[signature.index("@") :].split("(")[0]] = f"declare {signature}"
 
     def add_global(self, name: str, definition: str) -> None:
+        """Define a global constant: what follows its name and the equals sign."""
         self._globals[name] = f"@{name} = {definition}"
 
     def add_function(self, name: str, text: str) -> None:
+        """Define a function by its whole text."""
         self._functions[name] = text
 
     def has_function(self, name: str) -> bool:
+        """Whether a function of that name is defined."""
         return name in self._functions
 
     def __str__(self) -> str:
@@ -122,21 +128,26 @@ class FunctionBuilder:
         self.block = "entry"
 
     def arg(self, name: str) -> Val:
+        """The argument of that name."""
         return self._arguments[name]
 
     def name_value(self, hint: str = "v") -> str:
+        """A name that no other value of the function has."""
         self._count += 1
         return f"%{hint}.{self._count}"  # the dot keeps hints that end in digits apart
 
     def label(self, hint: str) -> str:
+        """A label that no other block of the function has."""
         self._count += 1
         return f"{hint}.{self._count}"
 
     def begin(self, label: str) -> None:
+        """Start the block of that label; the one before must have ended."""
         self._lines.append(f"{label}:")
         self.block = label
 
     def raw(self, line: str) -> None:
+        """Append an instruction that has no result."""
         self._lines.append(f"  {line}")
 
     def emit(self, instruction: str, type: str, hint: str = "v") -> Val:
@@ -145,7 +156,8 @@ class FunctionBuilder:
         self._lines.append(f"  {result.text} = {instruction}")
         return result
 
-    # Arithmetic -------------------------------------------------------------------------------------------------
+    # Arithmetic
+
     def binary(self, opcode: str, a: Val, b: Val) -> Val:
         """add, sub, mul, fadd, fmul, and, or, xor, shl, lshr, sdiv... on operands of one type."""
         return self.emit(f"{opcode} {a.type} {a.text}, {b.text}", a.type)
@@ -155,6 +167,7 @@ class FunctionBuilder:
         return self.emit(f"{predicate} {a.type} {a.text}, {b.text}", vector(lanes_of(a.type), I1))
 
     def select(self, condition: Val, a: Val, b: Val) -> Val:
+        """`a` where the condition holds, else `b`."""
         return self.emit(f"select {condition}, {a}, {b}", a.type)
 
     def cast(self, opcode: str, a: Val, type: str) -> Val:
@@ -168,6 +181,7 @@ class FunctionBuilder:
         return self.emit(f"call {type} @{function}({', '.join(map(str, arguments))})", type)
 
     def call_void(self, function: str, *arguments: Val) -> None:
+        """Call a function that returns nothing; declares intrinsics on first use."""
         if function.startswith("llvm."):
             self.module.declare(f"void @{function}({', '.join(a.type for a in arguments)})")
         self.raw(f"call void @{function}({', '.join(map(str, arguments))})")
@@ -182,21 +196,28 @@ class FunctionBuilder:
             f"shufflevector {one}, {type} poison, <{lanes} x i32> zeroinitializer", type
         )
 
-    # Memory -----------------------------------------------------------------------------------------------------
+    # Memory
+
     def element_pointer(self, base: Val, element: str, index: Val) -> Val:
+        """The address of element `index` of an array at `base`."""
         return self.emit(f"getelementptr {element}, {base}, {index}", PTR, "p")
 
     def load(self, type: str, pointer: Val, align: int) -> Val:
+        """A value of `type` from memory; `align` in bytes."""
         return self.emit(f"load {type}, {pointer}, align {align}", type)
 
     def store(self, value: Val, pointer: Val, align: int) -> None:
+        """Write a value to memory; `align` in bytes."""
         self.raw(f"store {value}, {pointer}, align {align}")
 
-    # Control ----------------------------------------------------------------------------------------------------
+    # Control
+
     def jump(self, label: str) -> None:
+        """End the block: go to `label`."""
         self.raw(f"br label %{label}")
 
     def branch(self, condition: Val, yes: str, no: str) -> None:
+        """End the block: go to `yes` where the condition holds, else to `no`."""
         self.raw(f"br {condition}, label %{yes}, label %{no}")
 
     @contextmanager
@@ -209,7 +230,7 @@ class FunctionBuilder:
     def loop_carrying(
         self, start: Val, stop: Val, step: int | Val, initial: Sequence[Val], hint: str = "i"
     ) -> Iterator[CarriedLoop]:
-        """A counted loop that carries values: read `values`, assign `next`, after the loop read `results`."""
+        """A counted loop that carries values: read `values`, set `next`; afterwards `results`."""
         head, body, done = self.label("head"), self.label("body"), self.label("done")
         origin = self.block
         self.jump(head)
@@ -250,15 +271,17 @@ class FunctionBuilder:
         return self.emit(f"phi {type} " + ", ".join(f"[{v.text}, %{b}]" for v, b in incoming), type)
 
     def ret(self, value: Val | None = None) -> None:
+        """End the block: return, with a value where the function has one."""
         self.raw("ret void" if value is None else f"ret {value}")
 
     def finish(self) -> None:
+        """Add the function to its module."""
         self.module.add_function(self.name, "\n".join([self._header, *self._lines, "}"]))
 
 
 @dataclass
 class CarriedLoop:
-    """State of `loop_carrying`: inside, `values` are this iteration's; set `next`; after it, `results` are final."""
+    """State of `loop_carrying`: inside it read `values` and set `next`; after it read `results`."""
 
     index: Val
     values: list[Val]

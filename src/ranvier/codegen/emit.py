@@ -1,4 +1,4 @@
-"""A lowered program becomes LLVM modules: each distinct kernel once, and `ranvier_run` calls them."""
+"""A lowered program becomes LLVM modules: each kernel once, and `ranvier_run`, which calls them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BUFFERS, _DIMS, _PROFILE, _FIRST, _END = range(5)
 
 @dataclass(frozen=True)
 class EmittedProgram:
-    """LLVM IR of a program, the dims that its context holds, and the kernel's name of every step."""
+    """LLVM IR of a program, the dims that its context holds, and the name of each step's kernel."""
 
     modules: tuple[str, ...]
     dims: tuple[Dim, ...]

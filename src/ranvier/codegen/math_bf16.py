@@ -1,8 +1,9 @@
 """Shorter forms of long functions, for results that are rounded to bf16 right away.
 
-bf16 keeps 8 significant bits, so an error of 1.5e-4 disappears in the rounding of any result above 0.04. Each form is a
-minimax polynomial (Lawson's iteration, least squares with weights that grow with the error) of the normal distribution's
-odd part, P(t) = (Phi(t) - 1/2) / t in t**2 on [-4, 4], constrained so that Phi(-4) is 0 and Phi(4) is 1;
+bf16 keeps 8 significant bits, so an error of 1.5e-4 disappears in the rounding of any result above
+0.04. Each form is a minimax polynomial (Lawson's iteration, least squares with weights that grow
+with the error) of the normal distribution's odd part, P(t) = (Phi(t) - 1/2) / t in t**2 on [-4, 4],
+constrained so that Phi(-4) is 0 and Phi(4) is 1;
 `_EXP2` is the one of 2**t on [-1/2, 1/2].
 """
 

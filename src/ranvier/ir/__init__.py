@@ -1,0 +1,1 @@
+"""The graph: values, nodes, symbolic dims, operators, text, verifier, interpreter."""

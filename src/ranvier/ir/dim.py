@@ -2,10 +2,10 @@
 
 dim     := int | Polynomial
 Polynomial := sum of coefficient * product of atoms
-atom    := Symbol | Quotient(dim // dim) | Remainder(dim % dim) | Minimum(dim, dim) | Maximum(dim, dim)
+atom    := Symbol | dim // dim | dim % dim | min(dim, dim) | max(dim, dim)
 
-Equal polynomials have equal representations, so `==` and `hash` are structural. The same algebra describes
-index expressions in kernels: a loop variable is a symbol whose range is [0, extent - 1].
+Equal polynomials have equal representations, so `==` and `hash` are structural. The same algebra
+describes index expressions in kernels: a loop variable is a symbol with the range [0, extent - 1].
 """
 
 from __future__ import annotations
@@ -32,9 +32,11 @@ class Symbol:
 
     @cached_property
     def key(self) -> str:
+        """Sorts atoms."""
         return self.name
 
     def bounds(self) -> tuple[int | None, int | None]:
+        """(least, greatest) value; None where there is no bound."""
         return self.minimum, None if self.maximum is None else bounds(self.maximum)[1]
 
     def __str__(self) -> str:
@@ -51,6 +53,7 @@ class Compound:
 
     @cached_property
     def key(self) -> str:
+        """Sorts atoms."""
         return str(self)
 
     def __str__(self) -> str:
@@ -59,6 +62,7 @@ class Compound:
         return f"{_wrapped(self.left)} {self.op} {_wrapped(self.right)}"
 
     def bounds(self) -> tuple[int | None, int | None]:
+        """(least, greatest) value; None where none is known."""
         (a, b), (c, d) = bounds(self.left), bounds(self.right)
         if self.op == "//":
             low = 0 if a is not None and a >= 0 else None
@@ -79,7 +83,7 @@ class Compound:
         )
 
 
-Atom = Union[Symbol, Compound]
+Atom = Symbol | Compound
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,7 @@ def from_terms(terms: Iterable[tuple[Term, int]]) -> Dim:
 
 
 def floordiv(left: Dim, right: Dim) -> Dim:
-    """`left // right`; splits off what is divisible and drops what is provably smaller than `right`."""
+    """`left // right`; splits off what is divisible, drops what is surely smaller than `right`."""
     if isinstance(left, int) and isinstance(right, int):
         return left // right
     if right == 1:
@@ -268,7 +272,7 @@ def depends_on(dim: Dim, names: Iterable[str]) -> bool:
 
 
 def linear_in(dim: Dim, name: str) -> tuple[Dim, Dim] | None:
-    """(coefficient, rest) with `dim == coefficient * name + rest`, both free of `name`; None if not linear."""
+    """(coefficient, rest): `dim == coefficient * name + rest`, both free of `name`, or None."""
     if isinstance(dim, int):
         return 0, dim
     coefficient: list[tuple[Term, int]] = []
@@ -337,7 +341,7 @@ def _term_order(item: tuple[Term, int]) -> tuple[int, tuple[str, ...]]:
 
 
 def _split(left: Dim, right: Dim) -> tuple[Dim, Dim]:
-    """(quotient, rest) with left == quotient * right + rest, term by term where the division is exact."""
+    """(quotient, rest): left == quotient * right + rest; exact divisions term by term."""
     divisor = _terms(right)
     if len(divisor) != 1:
         return _split_by_sum(left, right)
@@ -393,7 +397,7 @@ def _within(dim: Dim, limit: Dim) -> bool:
     if low is None or low < 0:
         return False
     gap, _ = bounds(limit - dim)
-    return gap is not None and gap > 0 or _below(dim, limit)
+    return (gap is not None and gap > 0) or _below(dim, limit)
 
 
 def _below(dim: Dim, limit: Dim) -> bool:

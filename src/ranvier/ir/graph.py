@@ -1,19 +1,20 @@
 """The graph IR.
 
-graph  := name (inputs: Value*) (outputs: Value*) nodes: Node*        -- SSA, topologically ordered
+graph  := name (inputs: Value*) (outputs: Value*) nodes: Node*    -- SSA, topologically ordered
 value  := name : dtype [dim, ...]
-node   := results = op(operands) {attributes} @ source                -- source = file:line of the user's model
+node   := results = op(operands) {attributes} @ source            -- file:line of the user's model
 attribute := int | float | bool | str | DType | ndarray | Dim | None | tuple of these
 
-Dims are in the logical order of the user's model. Where the elements lie in memory is decided by lowering.
-Values and nodes compare by identity; a pass builds a new `Graph` and never changes a node that it was given.
+Dims are in the logical order of the user's model. Where the elements lie in memory is decided by
+lowering. Values and nodes compare by identity; a pass builds a new `Graph` and never changes a node
+that it was given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -33,6 +34,7 @@ class TensorType:
 
     @property
     def rank(self) -> int:
+        """Number of dims."""
         return len(self.shape)
 
     def __str__(self) -> str:
@@ -48,14 +50,17 @@ class Value:
 
     @property
     def dtype(self) -> DType:
+        """Element type."""
         return self.type.dtype
 
     @property
     def shape(self) -> Shape:
+        """Logical dims."""
         return self.type.shape
 
     @property
     def rank(self) -> int:
+        """Number of dims."""
         return len(self.type.shape)
 
     def __repr__(self) -> str:
@@ -74,6 +79,7 @@ class Node:
 
     @property
     def result(self) -> Value:
+        """The only result; ValueError if there are several."""
         if len(self.results) != 1:
             raise ValueError(f"{self.op} has {len(self.results)} results, not one")
         return self.results[0]
@@ -89,7 +95,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """A whole model. `input_tree`/`output_tree` describe nested structures (manifest form) or are None."""
+    """A whole model; the trees describe nested inputs and outputs (manifest form) or are None."""
 
     name: str
     inputs: tuple[Value, ...]
@@ -100,10 +106,11 @@ class Graph:
     output_tree: object = None
 
     def producers(self) -> dict[Value, Node]:
+        """Value -> the node whose result it is; inputs have none."""
         return {result: node for node in self.nodes for result in node.results}
 
     def consumers(self) -> dict[Value, list[Node]]:
-        """Value -> nodes that read it (once per operand position); graph outputs are not counted."""
+        """Value -> nodes that read it, once per operand position; graph outputs do not count."""
         readers: dict[Value, list[Node]] = {}
         for node in self.nodes:
             for operand in node.operands:
@@ -115,8 +122,7 @@ class Graph:
         node = self._producers.get(value)
         if node is None or node.op != "constant":
             return None
-        array = node.attributes["value"]
-        return array  # type: ignore[return-value]
+        return cast(Array, node.attributes["value"])
 
     @property
     def _producers(self) -> dict[Value, Node]:
@@ -143,6 +149,7 @@ class GraphBuilder:
         self._names = set(names)
 
     def unique(self, hint: str) -> str:
+        """A value name that is not taken yet; takes it."""
         name, count = hint, 1
         while name in self._names:
             name, count = f"{hint}_{count}", count + 1
@@ -150,6 +157,7 @@ class GraphBuilder:
         return name
 
     def input(self, name: str, type: TensorType) -> Value:
+        """Add an input."""
         value = Value(self.unique(name), type)
         self.inputs.append(value)
         return value
@@ -197,6 +205,7 @@ class GraphBuilder:
     def finish(
         self, outputs: Sequence[Value], output_names: Sequence[str] = (), **trees: object
     ) -> Graph:
+        """The graph; `trees` are `input_tree` and `output_tree`."""
         names = tuple(output_names) or tuple(value.name for value in outputs)
         return Graph(
             self.name, tuple(self.inputs), tuple(outputs), tuple(self.nodes), names, **trees

@@ -1,9 +1,11 @@
 """Recognises scaled dot product attention that a model spells out.
 
-    matmul(softmax(scale * matmul(q, transpose(k)) + masks), v)  ->  attention(q, k, v, mask) {scale}
+    matmul(softmax(scale * matmul(q, transpose(k)) + masks), v)
+        ->  attention(q, k, v, mask) {scale}
 
-Masks are added to the scores in any view of them (windowed models reshape the scores first). They must be constants
-without infinities: for a row in which everything is masked out, the chain gives NaN and `attention` gives zeros.
+Masks are added to the scores in any view of them (windowed models reshape the scores first). They
+must be constants without infinities: for a row in which everything is masked out, the chain gives
+NaN and `attention` gives zeros.
 """
 
 from __future__ import annotations
