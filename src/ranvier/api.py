@@ -1,4 +1,4 @@
-"""The compile side of the public interface: `trace` and `analyze`. Running needs `ranvier.load` alone."""
+"""The compile side of the public interface: `trace` and `analyze`."""
 
 from __future__ import annotations
 
@@ -56,14 +56,18 @@ def trace(
     """Compile a model ahead of time.
 
     Args:
-        model: an `nn.Module` with example inputs, a `torch.export.ExportedProgram`, or the path of a `.pt2` file.
-        args, kwargs, dynamic_shapes: as for `torch.export.export`; a single tensor may stand for `(tensor,)`.
+        model: an `nn.Module` with example inputs, a `torch.export.ExportedProgram`, or the path of
+            a `.pt2` file.
+        args, kwargs, dynamic_shapes: as for `torch.export.export`; a single tensor may stand for
+            `(tensor,)`.
         precision: "f32", or "bf16" (contractions and stored activations in bf16, sums in f32).
         target: "native", a target name, or several: one program each in the same artifact.
+        name: of the model, for reports; its class by default.
         progress: called with (stage, fraction done); True draws a progress bar.
 
     Raises:
-        UnsupportedOperatorError: lists every operator that has no native lowering, with its source lines.
+        UnsupportedOperatorError: lists every operator that has no native lowering, with its source
+            lines.
         CompileError: the model cannot be traced or the options do not fit.
         TargetError: an unknown target.
     """
@@ -113,7 +117,7 @@ def survey_model(model: Any, args: Any, kwargs: Any, dynamic_shapes: Any) -> Seq
 
 
 def resolve_targets(target: str | Sequence[str]) -> tuple[Target, ...]:
-    """Target names -> targets, "native" resolved; duplicates removed. Raises TargetError for an unknown name."""
+    """Target names -> targets without duplicates; TargetError for an unknown name."""
     names = [target] if isinstance(target, str) else list(target)
     if not names:
         raise TargetError(f"no target given; known targets: native, {', '.join(TARGETS)}")
@@ -134,7 +138,14 @@ def native_target() -> Target:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What `analyze` found: (operator, uses, supported, source lines, reason) per operator, and the lowering's verdict."""
+    """What `analyze` found: the use of every operator, and what lowering says of the whole.
+
+    Attributes:
+        operators: per operator its name, uses, whether it is supported, source lines, and reason.
+        native_percent: share of the uses that run as native code.
+        problem: why the model does not compile; empty if it does.
+        report: the compile report, if it does.
+    """
 
     operators: tuple[Any, ...]
     native_percent: float

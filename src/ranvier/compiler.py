@@ -41,7 +41,7 @@ UNBOUNDED = 2**31 - 1  # the largest size that a symbol without an upper bound m
 
 @dataclass
 class Compiled:
-    """What `compile_graph` produces: manifest, programs and entries of the artifact, and the report."""
+    """What `compile_graph` produces: the parts of the artifact, and the report."""
 
     manifest: rvr.Manifest
     programs: list[rvr.Program]
@@ -193,7 +193,8 @@ def _manifest(graph: Graph, precision: str) -> rvr.Manifest:
     )
     return rvr.Manifest(
         graph.name, precision, symbols, inputs, outputs,  # type: ignore[arg-type]
-        tree(graph.input_tree, [spec.name for spec in inputs]), tree(graph.output_tree, None, len(outputs)),
+        tree(graph.input_tree, [spec.name for spec in inputs]),
+        tree(graph.output_tree, None, len(outputs)),
         {"ranvier": __version__, "llvmlite": llvmlite.__version__},
     )  # fmt: skip
 
@@ -224,7 +225,7 @@ def _tuples(value: object) -> Expr:
 
 
 def tree(document: object, names: Sequence[str] | None, count: int = 0) -> rvr.Tree:
-    """A front end's tree as the manifest's; without one, all inputs by name or all outputs as a tuple."""
+    """A front end's tree as the manifest's; without one, inputs by name or outputs as a tuple."""
     if isinstance(document, Mapping):
         if "parameters" in document:
             return rvr.Tree(

@@ -235,7 +235,7 @@ def test_rows_that_cannot_be_addressed_are_errors() -> None:
         1, 8, 4, 1, depth, 0, 1, F32, M * depth, (guard,), 0, stores, 3, ("depth",)
     )
     for contraction in (unknown, open_depth):
-        with pytest.raises(CompileError, match="static number of taps|bounded depth"):
+        with pytest.raises(CompileError, match=r"static number of taps|bounded depth"):
             emit_contraction(ModuleWriter("x86_64"), "k", contraction, TARGETS[-1])
 
 

@@ -1,4 +1,4 @@
-"""Functions whose results are rounded to bf16 may be shorter, but only by what the rounding hides."""
+"""Functions whose results are rounded to bf16 may be shorter by what the rounding hides."""
 
 from __future__ import annotations
 

@@ -47,9 +47,9 @@ from ranvier.lowering.kernels.contraction import BATCH, COLUMN, ROW, Contraction
 from ranvier.lowering.kernels.nest import Store
 
 LONG = frozenset({
-    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh",
-    "cosh", "tanh", "asinh", "acosh", "atanh", "sigmoid", "erf", "silu", "softplus", "mish", "gelu", "elu", "pow",
-    "atan2", "fmod", "remainder", "floor_div",
+    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos",
+    "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "sigmoid", "erf", "silu", "softplus",
+    "mish", "gelu", "elu", "pow", "atan2", "fmod", "remainder", "floor_div",
 })  # fmt: skip
 
 
@@ -79,7 +79,7 @@ class Epilogue:
         return sums
 
     def store(self, sums: list[Val], spill: Val | None = None) -> None:
-        """Compute and write everything; `sums` is row-major, `spill` the memory of `needs_spill`."""
+        """Compute and write everything; `sums` is row-major, `spill` memory of `needs_spill`."""
         if spill is not None:
             self._store_by_loops(sums, spill)
             return

@@ -1,8 +1,8 @@
 """Transposed convolution as a convolution that computes every phase of the output grid at once.
 
 With stride s, output position t = s * q + r (before cropping) is the sum over k = s * j + r of
-x[q - j] * w[k]: for each phase r a plain convolution with every s-th weight. All phases together are
-one convolution with s times the channels, whose result is shuffled into place (sub-pixel
+x[q - j] * w[k]: for each phase r a plain convolution with every s-th weight. All phases together
+are one convolution with s times the channels, whose result is shuffled into place (sub-pixel
 convolution, arXiv 1609.05158). Zeros that are multiplied: those that fill the kernel up to a
 multiple of s, where zero insertion would multiply s times as many.
 """

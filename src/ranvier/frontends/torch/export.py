@@ -52,7 +52,7 @@ def exported(
 
 
 def _of_one_tensor(dynamic_shapes: Any) -> Any:
-    """`{axis: dim}` that was given beside a single tensor, as the shapes of a tuple of arguments."""
+    """`{axis: dim}`, given beside a single tensor, as the shapes of a tuple of arguments."""
     is_axes = isinstance(dynamic_shapes, Mapping) and all(
         isinstance(k, int) for k in dynamic_shapes
     )

@@ -98,7 +98,8 @@ _WIDE: dict[str, Callable[[Any], Any]] = {
 }  # fmt: skip
 _NUMERIC: dict[str, Callable[[Any], Any]] = {
     "neg": np.negative, "abs": np.abs, "sign": np.sign, "floor": np.floor, "ceil": np.ceil,
-    "round": lambda x: np.rint(x) if np.issubdtype(x.dtype, np.inexact) else x, "trunc": np.trunc, "relu": lambda x: np.maximum(x, x.dtype.type(0)),
+    "round": lambda x: np.rint(x) if np.issubdtype(x.dtype, np.inexact) else x,
+    "trunc": np.trunc, "relu": lambda x: np.maximum(x, x.dtype.type(0)),
 }  # fmt: skip
 _TESTS: dict[str, Callable[[Any], Any]] = {
     "logical_not": np.logical_not, "is_nan": np.isnan, "is_inf": np.isinf, "is_finite": np.isfinite,
