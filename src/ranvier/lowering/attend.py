@@ -38,7 +38,7 @@ THREADS = dims.symbol("threads", 1)  # the size of the core group, known at run 
 
 
 def lower_attention(lowering: Lowering, root: Node, epilogue: Epilogue) -> None:
-    """Leading dims become the outer index; q, k and v are read where they lie whenever their rows are contiguous."""
+    """Leading dims are the outer index; q, k and v with contiguous rows are read where they lie."""
     q, k, v = root.operands[:3]
     shape = root.result.shape
     scope = KernelScope()
@@ -105,7 +105,7 @@ def lower_attention(lowering: Lowering, root: Node, epilogue: Epilogue) -> None:
             moved_bytes(scope),
             (),
             out,
-        )  # fmt: skip
+        )
     )
     lowering.tensors[epilogue.end] = out
 

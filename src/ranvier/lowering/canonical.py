@@ -1,7 +1,8 @@
 """Canonical kernels: equal work gives equal descriptions, so its code is generated once.
 
-Symbols of the model that a kernel's dims mention become scalar arguments `d0`, `d1`, ... in order of appearance;
-an atom such as `(h + 1) // 2` that has no loop variable inside becomes one argument as a whole.
+Symbols of the model that a kernel's dims mention become scalar arguments `d0`, `d1`, ... in order
+of appearance; an atom such as `(h + 1) // 2` that has no loop variable inside becomes one argument
+as a whole.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ class Renaming:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The scalar arguments, in order."""
         return tuple(self.scalars.values())
 
     @property
     def values(self) -> tuple[Dim, ...]:
+        """The dim of the model that each scalar argument stands for."""
         return tuple(Polynomial((((atom,), 1),)) for atom in self.scalars)
 
     def dim(self, dim: Dim) -> Dim:
@@ -52,15 +55,19 @@ class Renaming:
         return dims.symbol(name)
 
     def guards(self, guards: Iterable[Guard]) -> tuple[Guard, ...]:
+        """Guards over scalar arguments and bound names."""
         return tuple(Guard(self.dim(g.index), self.dim(g.limit)) for g in guards)
 
     def expression(self, expression: Expression) -> Expression:
+        """`expression` with all its dims renamed."""
         return map_dims(expression, self.dim)
 
     def loop(self, loop: Loop) -> Loop:
+        """`loop` with its extent renamed."""
         return Loop(loop.name, self.dim(loop.extent))
 
     def store(self, store: Store) -> Store:
+        """`store` with its offset and value renamed."""
         value = self.expression(store.value)
         return Store(store.operand, self.dim(store.offset), store.storage, value)
 

@@ -1,7 +1,8 @@
-"""Concatenation without copies where possible: operands are computed straight into their slice of the result.
+"""Concatenation without copies where possible: operands are computed in their slice of the result.
 
-Later concatenations choose first. In a dense block, where each layer reads the concatenation of all earlier results,
-every result goes into the last, largest concatenation, and the smaller ones are prefixes of it: views, not copies.
+Later concatenations choose first. In a dense block, where each layer reads the concatenation of all
+earlier results, every result goes into the last, largest concatenation, and the smaller ones are
+prefixes of it: views, not copies.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def slice_of(whole: Tensor, part: Value, axis: int, start: Dim) -> Tensor:
 
 
 def plan_placements(graph: Graph, lowering: Lowering) -> dict[Value, Placement]:
-    """Slots for the operands of concatenations; inputs, constants, outputs and views keep their own memory."""
+    """Slots for operands of concatenations; inputs, constants, outputs and views get none."""
     placements: dict[Value, Placement] = {}
     fixed = {*graph.inputs, *graph.outputs}
     for node in reversed(graph.nodes):
@@ -83,7 +84,7 @@ def _can_be_placed(operand: Value, node: Node, lowering: Lowering) -> bool:
 
 
 def lower_concat(lowering: Lowering, node: Node) -> None:
-    """Place what is not in its slot yet; a result whose parts lie side by side already is a view of them."""
+    """Place what is not in its slot yet; where all parts lie side by side, the result is a view."""
     view = _existing_view(lowering, node)
     if (
         view is not None

@@ -33,7 +33,7 @@ DEPTH = "$k"
 
 
 def lower_matmul(lowering: Lowering, root: Node, epilogue: Epilogue) -> None:
-    """a[..., M, K] @ b[..., K, N]: leading dims that `b` lacks join the rows, the others are batches."""
+    """a[..., M, K] @ b[..., K, N]: leading dims that `b` lacks are rows, the others are batches."""
     a, b = root.operands
     shape = root.result.shape
     columns, depth = b.shape[-1], a.shape[-1]
@@ -74,7 +74,10 @@ def _a_indices(a: Value, leading: tuple[Dim, ...], depth: Dim) -> tuple[Dim, ...
 def rows_of(
     lowering: Lowering, value: Value, indices: tuple[Dim, ...], depth: str = DEPTH
 ) -> tuple[Tensor, Dim]:
-    """(tensor, element offset without the depth) of rows that are contiguous in `depth`; copies `value` if they are not."""
+    """(tensor, element offset without the depth) of rows that are contiguous in `depth`.
+
+    Copies `value` if its rows are not.
+    """
     found = plain_access(lowering, value, indices)
     if found is not None:
         offset = without_depth(found[1], depth, value.shape[-1])
@@ -110,7 +113,7 @@ def without_depth(offset: Dim, depth: str, extent: Dim) -> Dim | None:
 def plain_access(
     lowering: Lowering, value: Value, indices: tuple[Dim, ...]
 ) -> tuple[Tensor, Dim] | None:
-    """The tensor and element offset behind `value` when it is memory seen through index maps only."""
+    """(tensor, element offset) behind `value` when it is memory seen through index maps only."""
     probe = KernelScope()
     if value not in lowering.tensors and not _is_view_chain(lowering, value):
         return None
@@ -135,16 +138,19 @@ def _is_view_chain(lowering: Lowering, value: Value) -> bool:
 def _packed_b(
     lowering: Lowering, b: Value, layout: PanelLayout, batch: tuple[Loop, ...]
 ) -> tuple[Tensor, Dim]:
-    """(packed B, its batch stride): constants are packed now, everything else by a nest at run time."""
+    """(packed B, its batch stride): constants are packed now, all else by a nest at run time."""
     array = lowering.constant(b)
-    if array is not None and isinstance(layout.columns, int) and isinstance(layout.depth, int):
-        if all(size == 1 for size in b.shape[:-2]):
-            return _packed_constant(lowering, b, array.reshape(1, *array.shape[-2:]), layout), 0
+    fixed = isinstance(layout.columns, int) and isinstance(layout.depth, int)
+    if array is not None and fixed and all(size == 1 for size in b.shape[:-2]):
+        return _packed_constant(lowering, b, array.reshape(1, *array.shape[-2:]), layout), 0
     return _pack_at_run_time(lowering, b, layout, batch)
 
 
 def flattened_image(lowering: Lowering, a: Value, b: Value) -> Tensor | None:
-    """The channels-last image behind `a = reshape(image, [N, C * H * W])` when B can be permuted to its order instead."""
+    """The channels-last image behind `a = reshape(image, [N, C * H * W])`.
+
+    None unless B is a constant, whose rows can be permuted to the image's order instead.
+    """
     node = lowering.producer_or_none(a)
     if node is None or node.op != "reshape" or a in lowering.tensors or a.rank != 2 or b.rank != 2:
         return None
@@ -188,7 +194,7 @@ def _packed_constant(lowering: Lowering, b: Value, array: Array, layout: PanelLa
 def _pack_at_run_time(
     lowering: Lowering, b: Value, layout: PanelLayout, batch: tuple[Loop, ...]
 ) -> tuple[Tensor, Dim]:
-    """A nest that writes B in panels, zero padded: `packed[batch][panel][step][column][element]`."""
+    """A nest writes B in panels, zero padded: `packed[batch][panel][step][column][element]`."""
     scope = KernelScope()
     lead = tuple(scope.loop(loop.extent) for loop in batch)
     panel, step = scope.loop(layout.panels), scope.loop(layout.steps_per_tap)

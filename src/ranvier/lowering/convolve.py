@@ -1,9 +1,9 @@
 """Convolutions -> contraction or depthwise steps.
 
-With channels last, a row of the contraction is one output pixel: for each kernel position (tap) the input channels of
-one input pixel lie side by side. Pixels outside the image read zeros (guards). When there are very few input channels
-a whole kernel row becomes the depth: the input is copied once into a zero-padded image, so `kernel width x channels` lie
-side by side.
+With channels last, a row of the contraction is one output pixel: for each kernel position (tap) the
+input channels of one input pixel lie side by side. Pixels outside the image read zeros (guards).
+When there are very few input channels a whole kernel row becomes the depth: the input is copied
+once into a zero-padded image, so `kernel width x channels` lie side by side.
 """
 
 from __future__ import annotations
@@ -82,9 +82,9 @@ def _has_few_channels(root: Node) -> bool:
 def channels_last_image(
     lowering: Lowering, x: Value, indices: tuple[Dim, ...]
 ) -> tuple[Tensor, Dim]:
-    """(tensor, element offset at channel 0) of an image whose channels are adjacent; copies `x` if they are not.
+    """(tensor, element offset at channel 0) of an image whose channels are adjacent.
 
-    `indices` has the channel as variable DEPTH.
+    Copies `x` if its channels are not. `indices` has the channel as variable DEPTH.
     """
     found = plain_access(lowering, x, indices)
     if found is not None:
@@ -183,7 +183,7 @@ def _lower_by_kernel_rows(lowering: Lowering, root: Node, epilogue: Epilogue) ->
 def _padded_image(
     lowering: Lowering, x: Value, padding: tuple[tuple[int, int], ...], source: str
 ) -> Value:
-    """`x` channels last with its zero padding around it; the same image serves every convolution that reads it."""
+    """`x` channels last with its zero padding around it, once for all convolutions that read it."""
     key = (x, padding)
     if key not in lowering.padded:
         low = (0, 0, *(p[0] for p in padding))
@@ -232,7 +232,7 @@ def _bias(lowering: Lowering, root: Node, scope: KernelScope, channel: Dim) -> E
     return Inliner(lowering, scope).element(root.operands[2], (channel,))
 
 
-# Depthwise --------------------------------------------------------------------------------------------------------------
+# Depthwise ----------------------------------------------------------------------------------------
 def _lower_depthwise(lowering: Lowering, root: Node, epilogue: Epilogue) -> None:
     x, weight = root.operands[:2]
     strides, padding, dilations, channels = _geometry(root)
@@ -325,7 +325,7 @@ def _lower_depthwise(lowering: Lowering, root: Node, epilogue: Epilogue) -> None
                 if p[1] != tensor.buffer
             ),
             out,
-        )  # fmt: skip
+        )
     )
     lowering.tensors[epilogue.end] = out
 
@@ -333,7 +333,10 @@ def _lower_depthwise(lowering: Lowering, root: Node, epilogue: Epilogue) -> None
 def _strides_of(
     lowering: Lowering, x: Value, tensor: Tensor, offset: Dim, names: tuple[str, ...]
 ) -> tuple[tuple[Dim, Dim, Dim], Dim]:
-    """(image, row, column) strides and the constant rest of an offset; copies nothing, so the offset must be linear."""
+    """(image, row, column) strides and the constant rest of an offset.
+
+    Copies nothing, so the offset must be linear in `names`.
+    """
     strides: list[Dim] = []
     rest = offset
     for name in names:

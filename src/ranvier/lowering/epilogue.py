@@ -1,7 +1,8 @@
 """Which element-wise operators a contraction computes before it stores: its epilogue.
 
-A chain starts at a contraction and follows single readers as long as they are element-wise and keep the shape. Later
-contractions choose first, so `add(conv_a, conv_b)` joins the one that runs last, when the other operand is in memory.
+A chain starts at a contraction and follows single readers as long as they are element-wise and keep
+the shape. Later contractions choose first, so `add(conv_a, conv_b)` joins the one that runs last,
+when the other operand is in memory.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Epilogue:
 
     @property
     def end(self) -> Value:
+        """The value that the contraction stores."""
         return self.values[-1]
 
 

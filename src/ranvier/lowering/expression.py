@@ -1,13 +1,14 @@
 """Scalar expressions: what a kernel computes for one output element.
 
-expression := Literal | Index | Access | Apply(op, expression*) | Reduce(op, loops, expression) | Accumulator
+expression := Literal | Index | Access | Accumulator
+            | Apply(op, expression*) | Reduce(op, loops, expression)
 loop       := name = 0 .. extent - 1
 access     := operand[offset]  if every guard holds, else fill        -- offset in elements
 
-Offsets and guards are `Dim` polynomials over loop variables, the kernel's scalar arguments, and *data symbols*: names
-bound by `Access.indirect` to integer expressions (that is how gathers read). Arithmetic on f16/bf16 is done in f32: an
-`Access` of those dtypes yields f32, and a store rounds. Expressions are immutable and compare structurally, so a common
-sub-expression is emitted once.
+Offsets and guards are `Dim` polynomials over loop variables, the kernel's scalar arguments, and
+*data symbols*: names bound by `Access.indirect` to integer expressions (that is how gathers read).
+Arithmetic on f16/bf16 is done in f32: an `Access` of those dtypes yields f32, and a store rounds.
+Expressions are immutable and compare structurally, so a common sub-expression is emitted once.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Index:
 
 @dataclass(frozen=True)
 class Access:
-    """Element `offset` of kernel operand `operand`, whose elements are `storage`; `fill` where a guard fails."""
+    """Element `offset` of operand `operand`, held as `storage`; `fill` where a guard fails."""
 
     operand: int
     offset: Dim
@@ -71,12 +72,13 @@ class Access:
 
     @property
     def dtype(self) -> DType:
+        """The element type to compute with: f32 for f16 and bf16."""
         return compute_dtype(self.storage)
 
 
 @dataclass(frozen=True)
 class Apply:
-    """An element-wise operator of the graph IR's table on expressions; `attributes` sorted by name."""
+    """An element-wise operator of the graph's table on expressions; `attributes` sorted by name."""
 
     op: str
     operands: tuple[Expression, ...]
@@ -88,7 +90,8 @@ class Apply:
 class Reduce:
     """Reduction of `body` over `loops`: op is sum, prod, max, min, any, all, arg_max or arg_min.
 
-    max and min propagate NaN as NumPy does. arg_max/arg_min have one loop and give its first best position as i64.
+    max and min propagate NaN as NumPy does. arg_max/arg_min have one loop and give its first best
+    position as i64.
     """
 
     op: str
@@ -114,7 +117,7 @@ ROUNDED_TO_BF16 = (
 
 
 def relaxed(expression: Expression, storage: DType) -> Expression:
-    """`expression`, stored as `storage`, with functions that need not be more precise than bf16 marked as such.
+    """`expression`, stored as `storage`, with functions marked for which bf16 is precise enough.
 
     Only what lies outside reductions is marked: a sum keeps the precision of its terms.
     """

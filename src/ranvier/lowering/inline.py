@@ -1,8 +1,8 @@
-"""Values as expressions: element (i0, i1, ...) of a value in terms of the kernel operands that it is computed from.
+"""Values as expressions: element (i0, i1, ...) of a value in terms of a kernel's operands.
 
-`RULES` maps an operator to a function that writes one element of its result. A value that lies in memory is an
-`Access`; any other is inlined through its operator's rule, so a chain of element-wise operators and index maps
-becomes one expression.
+`RULES` maps an operator to a function that writes one element of its result (`rules/` has them). A
+value that lies in memory is an `Access`; any other is inlined through its operator's rule, so a
+chain of element-wise operators and index maps becomes one expression.
 """
 
 from __future__ import annotations
@@ -60,13 +60,14 @@ RULES: dict[str, Rule] = {
 
 # Index maps and sources: recomputing an element costs no more than reading it.
 VIEWS = frozenset({
-    "reshape", "transpose", "broadcast", "slice", "reverse", "roll", "pad", "full", "iota", "dim", "constant", "cast",
+    "reshape", "transpose", "broadcast", "slice", "reverse", "roll", "pad", "full", "iota", "dim",
+    "constant", "cast",
 })  # fmt: skip
 HAS_REDUCTION = frozenset(REDUCING_RULES)
 
 
 class Inliner:
-    """Writes elements of values for one kernel; `pending` values are given as expressions by the caller."""
+    """Writes elements of values for one kernel; the caller says what `pending` values are."""
 
     def __init__(self, lowering: Lowering, scope: KernelScope) -> None:
         self.lowering = lowering
@@ -90,6 +91,6 @@ class Inliner:
         return RULES[node.op](self, node, indices, guards)
 
     def read(self, value: Value, indices: Indices, guards: Guards = ()) -> Access:
-        """Element `indices` of `value` as a plain memory read, written to memory first if need be."""
+        """Element `indices` of `value` as a memory read; `value` is materialised if need be."""
         found = self.lowering.tensors.get(value) or self.lowering.materialize(value)
         return self.scope.access(found, indices, guards)

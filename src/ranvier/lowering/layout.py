@@ -1,7 +1,8 @@
 """Which values are stored channels last: everything that a convolution, pooling or resize touches.
 
-A layout is a permutation of the logical dims from outermost to innermost. Channels last keeps dim 1 innermost, so the same
-kernels serve any spatial size and a convolution's result is the next one's contraction operand as it lies.
+A layout is a permutation of the logical dims from outermost to innermost. Channels last keeps dim 1
+innermost, so the same kernels serve any spatial size and a convolution's result is the next one's
+contraction operand as it lies.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from ranvier.ir.graph import Graph, Node, Value
 from ranvier.ir.operators import GROUPS
 
 SPATIAL = frozenset({
-    "conv", "conv_transpose", "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool", "resize",
-    "batch_norm",
+    "conv", "conv_transpose", "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool",
+    "resize", "batch_norm",
 })  # fmt: skip
 FOLLOWS_OPERANDS = frozenset({
-    "concat", "slice", "pad", "reverse", "roll", "softmax", "log_softmax", "reduce_mean", "reduce_sum",
-    "reduce_max", "reduce_min", "reduce_variance", "group_norm", "broadcast",
+    "concat", "slice", "pad", "reverse", "roll", "softmax", "log_softmax", "reduce_mean",
+    "reduce_sum", "reduce_max", "reduce_min", "reduce_variance", "group_norm", "broadcast",
 })  # fmt: skip
 ELEMENTWISE = frozenset(operator.name for operator in GROUPS["elementwise"])
 

@@ -1,8 +1,8 @@
 """Graph -> Program: decides what lies in memory and which kernel computes it.
 
-Nodes are visited in order. A contraction takes the element-wise operators that follow it as its epilogue (`epilogue.py`);
-what several kernels read, what a contraction reads and what the model returns is written to memory; everything else is
-inlined into its consumers (`inline.py`).
+Nodes are visited in order. A contraction takes the element-wise operators that follow it as its
+epilogue (`epilogue.py`); what several kernels read, what a contraction reads and what the model
+returns is written to memory; everything else is inlined into its consumers (`inline.py`).
 """
 
 from __future__ import annotations
@@ -51,12 +51,16 @@ EXPENSIVE = {  # cost of an operator in multiples of an addition; 1 for those no
     ),
 }
 READS_REPEATEDLY = frozenset({
-    "softmax", "log_softmax", "layer_norm", "rms_norm", "reduce_variance", "max_pool", "avg_pool", "cumsum",
+    "softmax", "log_softmax", "layer_norm", "rms_norm", "reduce_variance", "max_pool", "avg_pool",
+    "cumsum",
 })  # fmt: skip
 
 
 def lower(graph: Graph, target: Target) -> Program:
-    """Lower a whole graph for `target`; raises UnsupportedOperatorError with all operators it has no lowering for."""
+    """Lower a whole graph for `target`.
+
+    Raises UnsupportedOperatorError with all operators that have no lowering.
+    """
     missing = unsupported(graph)
     if missing:
         raise UnsupportedOperatorError(_describe_missing(missing))
@@ -95,7 +99,7 @@ class Lowering:
         self._ends = {epilogue.end: node for node, epilogue in self.epilogues.items()}
         self.placements = concat.plan_placements(graph, self)
 
-    # The walk -----------------------------------------------------------------------------------------------
+    # The walk -------------------------------------------------------------------------------------
     def run(self) -> Program:
         """Lower every node, then the outputs that no kernel has written yet."""
         for index, value in enumerate(self.graph.inputs):
@@ -156,8 +160,9 @@ class Lowering:
         size = dims.product(value.shape)
         return isinstance(size, int) and size <= 1 and self.producer(value).op not in HAS_REDUCTION
 
-    # Values -------------------------------------------------------------------------------------------------
+    # Values ---------------------------------------------------------------------------------------
     def producer(self, value: Value) -> Node:
+        """The node whose result a value is."""
         return self._producers[value]
 
     def producer_or_none(self, value: Value) -> Node | None:
@@ -237,7 +242,7 @@ class Lowering:
         )
 
     def allocate(self, value: Value) -> Tensor:
-        """Memory for `value`: its slot in a concatenation, an output of the model, or a temporary."""
+        """Memory for `value`: its slot in a concatenation, a model output, or a temporary."""
         placement = self.placements.get(value)
         if placement is not None:
             return placement.slot(self)
@@ -282,9 +287,10 @@ class Lowering:
         self._weight_arrays.append(array)
 
     def add_step(self, step: Step) -> None:
+        """Append a kernel call to the program."""
         self.program.steps.append(step)
 
-    # Inputs and outputs -------------------------------------------------------------------------------------
+    # Inputs and outputs ---------------------------------------------------------------------------
     def _external(self, kind: Literal["input", "output"], value: Value, index: int) -> Tensor:
         size = dims.product(value.shape) * value.dtype.size
         buffer = self.program.add_buffer(Buffer(kind, size, index))

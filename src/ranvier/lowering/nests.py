@@ -1,4 +1,7 @@
-"""Expressions -> nest kernels: merge loops over contiguous memory, choose the vector loop, make the description canonical."""
+"""Expressions -> nest kernels.
+
+Loops over contiguous memory are merged, the vector loop is chosen, the description made canonical.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ def add_nest(
     expression: Expression,
     origin: Origin,
 ) -> None:
-    """Append the step that stores `expression` at `offset` of `tensor` for every iteration of `loops`."""
+    """Append the step that stores `expression` at `offset` of `tensor` for all of `loops`."""
     value, source, operators = origin
     destination = scope.operand(tensor, written=True)
     loops, offset, expression = merge_loops(loops, offset, expression)
@@ -73,14 +76,17 @@ def add_nest(
             moved_bytes(scope),
             in_place_pairs(lowering, scope, tensor, offset, expression),
             tensor,
-        )  # fmt: skip
+        )
     )
 
 
 def merge_loops(
     loops: tuple[Loop, ...], offset: Dim, expression: Expression
 ) -> tuple[tuple[Loop, ...], Dim, Expression]:
-    """Merge adjacent loops wherever every dim sees the pair as one: `W * i + j` over i < H, j < W is k < H * W."""
+    """Merge adjacent loops wherever every dim sees the pair as one.
+
+    `W * i + j` over i < H, j < W is k < H * W.
+    """
     position = len(loops) - 2
     while position >= 0:
         outer, inner = loops[position], loops[position + 1]
@@ -127,7 +133,7 @@ def all_dims(expression: Expression) -> Iterable[Dim]:
 def choose_vector(
     loops: Sequence[Loop], offset: Dim, expression: Expression, lanes: int
 ) -> int | None:
-    """The loop to vectorise: the one with the most unit-stride traffic, unless it is too short to fill a vector."""
+    """The loop to vectorise: the one with the most unit-stride traffic that can fill a vector."""
     offsets = [offset, offset, *(x.offset for x in walk(expression) if isinstance(x, Access))]
     best, best_score = None, float("-inf")
     for index, loop in enumerate(loops):
@@ -156,7 +162,7 @@ def operation_count(expression: Expression) -> Dim:
             total = total + operation_count(operand)
         return total
     if isinstance(expression, Reduce):
-        # Extents that depend on outer loop variables (windows, prefixes) count once: this is an estimate.
+        # An estimate: extents that depend on outer loop variables (windows, prefixes) count once.
         extents = [loop.extent for loop in expression.loops if isinstance(loop.extent, int)]
         return (operation_count(expression.body) + 1) * dims.product(extents)
     return 0
@@ -173,7 +179,7 @@ def moved_bytes(scope: KernelScope) -> Dim:
 def in_place_pairs(
     lowering: Lowering, scope: KernelScope, result: Tensor, offset: Dim, expression: Expression
 ) -> tuple[tuple[int, int], ...]:
-    """(written, read) buffers that may share memory: each element is read just before it is overwritten."""
+    """(written, read) buffers that may share memory: elements are read before they are lost."""
     pairs = []
     for number, tensor in enumerate(scope.tensors):
         if tensor.buffer == result.buffer or tensor.offset != 0 or result.offset != 0:

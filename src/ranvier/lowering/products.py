@@ -1,7 +1,7 @@
 """What all contractions share: the epilogue as a store, abstract extents, the step.
 
-A `Contraction` is general in everything that is passed as a scalar. Large integers in its address maps become scalars
-too, so layers that differ only in size share one kernel.
+A `Contraction` is general in everything that is passed as a scalar. Large integers in its address
+maps become scalars too, so layers that differ only in size share one kernel.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Extents:
 
 @dataclass(frozen=True)
 class Operands:
-    """Operand A: its tensor's element offset for a row and tap (depth left out), with guards; operand B."""
+    """Operand A: its element offset for a row and tap (depth left out), with guards; operand B."""
 
     a: Tensor
     row: Dim
@@ -73,9 +73,10 @@ class Product:
 
 
 class AbstractRenaming(Renaming):
-    """Also turns integers from `ABSTRACT_FROM` on, where a variable's coefficient or divisor, into scalars."""
+    """Also makes scalars of integers from `ABSTRACT_FROM` on that multiply or divide variables."""
 
     def dim(self, dim: Dim) -> Dim:
+        """`dim` over scalar arguments and bound names, without large integers."""
         if isinstance(dim, int):
             return dim
         total: Dim = 0
@@ -109,6 +110,7 @@ class AbstractRenaming(Renaming):
 
     @property
     def values(self) -> tuple[Dim, ...]:
+        """What each scalar argument stands for: a dim of the model or a number."""
         return tuple(
             int(atom.name[1:])
             if isinstance(atom, Symbol) and atom.name.startswith("=")
@@ -127,7 +129,7 @@ def add_contraction(
     sum_: Expression,
     scope: KernelScope,
 ) -> None:
-    """Append the step for a product whose A and B addresses are known; the epilogue decides what is stored."""
+    """Append the step for a product whose addresses are known; the epilogue says what is stored."""
     tensor = lowering.allocate(epilogue.end)
     inliner = Inliner(lowering, scope)
     store, operators = epilogue_store(inliner, root, epilogue, tensor, extents, product, sum_)
@@ -171,7 +173,7 @@ def add_contraction(
             moved_bytes(scope),
             _in_place(lowering, scope, tensor, store, operands),
             tensor,
-        )  # fmt: skip
+        )
     )
     lowering.tensors[epilogue.end] = tensor
 
@@ -239,7 +241,7 @@ def accumulator_plus(bias: Expression | None) -> Expression:
 
 
 def _multiple(renaming: AbstractRenaming, value: Dim, unit: int) -> Dim:
-    """`value` as a scalar argument that shows the code generator that `unit` divides it, if it does."""
+    """`value` as a scalar argument that shows the code generator whether `unit` divides it."""
     if not isinstance(value, int) or value % unit:
         return renaming.number(value)
     return renaming.number(value // unit) * unit

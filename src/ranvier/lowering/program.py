@@ -21,7 +21,7 @@ Kernel = Nest | Contraction | Depthwise | Attention
 
 @dataclass(frozen=True, eq=False)
 class Buffer:
-    """A piece of memory. `index` numbers inputs and outputs; `data` holds a weight's bytes as an array."""
+    """A piece of memory. `index` numbers inputs and outputs; `data` is the array of a weight."""
 
     kind: Literal["input", "output", "weight", "temporary"]
     size_bytes: Dim
@@ -31,7 +31,7 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Tensor:
-    """Where a value lies: element (i0, i1, ...) is at `offset + sum(i * stride)` elements in `buffer`."""
+    """Where a value lies: element (i0, ...) is element `offset + sum(i * stride)` of `buffer`."""
 
     buffer: int
     dtype: DType
@@ -50,7 +50,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class Step:
-    """One kernel call. `label` names the graph value that it computes; `result` says where that value lies."""
+    """One kernel call. `label` names the value that it computes; `result` says where that lies."""
 
     kernel: Kernel
     arguments: tuple[Argument, ...]

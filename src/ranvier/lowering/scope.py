@@ -60,14 +60,17 @@ class KernelScope:
         )
 
     def arguments(self) -> tuple[Argument, ...]:
+        """The step's (buffer, offset in bytes) pairs, by operand number."""
         return tuple(Argument(t.buffer, t.offset * t.dtype.size) for t in self.tensors)
 
     def reads(self) -> tuple[int, ...]:
+        """Numbers of the buffers that the kernel reads."""
         return tuple(
             sorted({t.buffer for i, t in enumerate(self.tensors) if i not in self._written})
         )
 
     def writes(self) -> tuple[int, ...]:
+        """Numbers of the buffers that the kernel writes."""
         return tuple(sorted({self.tensors[i].buffer for i in self._written}))
 
 
@@ -85,7 +88,7 @@ def sum_dims(terms: Iterable[Dim]) -> Dim:
 
 
 def delinearize(linear: Dim, shape: tuple[Dim, ...]) -> tuple[Dim, ...]:
-    """Row-major indices of the element with number `linear` in `shape`; dims of size 1 get index 0."""
+    """Row-major indices of element number `linear` in `shape`; dims of size 1 get index 0."""
     indices: list[Dim] = []
     first = True
     for axis, size in enumerate(shape):
@@ -99,17 +102,19 @@ def delinearize(linear: Dim, shape: tuple[Dim, ...]) -> tuple[Dim, ...]:
 
 
 def flatten(offset: Dim, loops: tuple[Loop, ...], flat: Dim) -> Dim:
-    """`offset`, a polynomial over `loops`, as one over `flat`, the row-major number of their iteration.
+    """`offset`, a polynomial over `loops`, as one over `flat`, their row-major iteration number.
 
-    Adjacent loops over contiguous memory merge, so a dense operand becomes `stride * flat` without a division.
+    Adjacent loops over contiguous memory merge, so a dense operand becomes `stride * flat` without
+    a division.
     """
     coefficients: list[Dim] = []
     rest = offset
     for loop in loops:
         linear = dims.linear_in(rest, loop.name)
         if linear is None or dims.depends_on(linear[0], [other.name for other in loops]):
-            indices = delinearize(flat, tuple(l.extent for l in loops))
-            return dims.substitute(offset, {l.name: i for l, i in zip(loops, indices, strict=True)})
+            indices = delinearize(flat, tuple(each.extent for each in loops))
+            names = (each.name for each in loops)
+            return dims.substitute(offset, dict(zip(names, indices, strict=True)))
         coefficients.append(linear[0])
         rest = linear[1]
     groups: list[tuple[Dim, Dim]] = []  # (coefficient, extent), outermost first

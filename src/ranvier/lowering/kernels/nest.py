@@ -3,8 +3,9 @@
     for loops[0] (split over threads) ... for loops[-1]:
         operand[store.offset] = store.value        for every store
 
-`Reduce` nodes are computed at the outermost level at which all of their free loop variables are bound, once per
-distinct expression. `vector` is the loop that is vectorised: stores have stride 1 in it (or the code generator scatters).
+`Reduce` nodes are computed at the outermost level at which all of their free loop variables are
+bound, once per distinct expression. `vector` is the loop that is vectorised: stores have stride 1
+in it (or the code generator scatters).
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class Store:
 class Nest:
     """A nest over `loops` (outermost first), with operands numbered as in the calling convention.
 
-    `scalars` names the i64 arguments, in order; all other symbols in the dims are loop variables or data symbols.
+    `scalars` names the i64 arguments, in order; all other symbols in the dims are loop variables or
+    data symbols.
     """
 
     loops: tuple[Loop, ...]

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 def _data_index(
     inliner: Inliner, indices_value: Value, indices: Indices, size: Dim, guards: Guards
 ) -> tuple[tuple[str, Expression], Dim]:
-    """A data symbol for an index read from memory: negative counts from the end; clamped, so no read leaves the data."""
+    """A data symbol for an index read from memory, with what binds it.
+
+    Negative indices count from the end; all are clamped, so that no read leaves the data.
+    """
     raw = inliner.element(indices_value, indices, guards)
     wide = raw if raw.dtype is I64 else Apply("cast", (raw,), I64)
     extent = Index(size, I64)

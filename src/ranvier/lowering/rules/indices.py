@@ -1,4 +1,4 @@
-"""What every rule is made of: tuples of indices, guards, and the index maps that several rules share."""
+"""What every rule is made of: tuples of indices, guards, and the index maps that rules share."""
 
 from __future__ import annotations
 

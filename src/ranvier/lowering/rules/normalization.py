@@ -34,7 +34,7 @@ def _softmax(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> 
 
 
 def _layer_norm(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> Expression:
-    """(x - mean) / sqrt(variance + epsilon) * scale + bias over the trailing dims (arXiv 1607.06450)."""
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias, trailing dims (arXiv 1607.06450)."""
     operand, axis = node.operands[0], node.attribute("axis")
     dtype, sizes = compute_dtype(operand.dtype), operand.shape[node.attribute("axis") :]
     count = dims.product(sizes)

@@ -36,7 +36,7 @@ def _reshape(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> 
 def _aligned_reshape(
     source: tuple[Dim, ...], result: tuple[Dim, ...], indices: Indices
 ) -> Indices | None:
-    """Reshape block by block: dims whose products agree from the left are mapped without the others."""
+    """Reshape block by block: dims whose products agree from the left are mapped on their own."""
     mapped: list[Dim] = []
     i = j = 0
     while i < len(source) or j < len(result):
@@ -66,7 +66,7 @@ def _aligned_reshape(
 
 
 def _known_smaller(left: Dim, right: Dim) -> bool:
-    """Whether the left block is the one to extend: its product divides the right one's, or is the smaller number."""
+    """Whether to extend the left block: it is the smaller number, or divides the right one."""
     if isinstance(left, int) and isinstance(right, int):
         return left < right
     if isinstance(left, int):

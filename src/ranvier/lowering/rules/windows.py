@@ -1,4 +1,4 @@
-"""Rules of pooling: reductions over sliding windows, with guards where a window can leave the input."""
+"""Rules of pooling: reductions over sliding windows, guarded where one can leave the input."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def sliding_window(
     padding: tuple[tuple[int, int], ...],
     node: Node,
 ) -> tuple[Indices, Guards]:
-    """Input positions of a sliding window, with a guard for every axis on which it can leave the input."""
+    """Input positions of a sliding window; guards for the axes on which it can leave the input."""
     spatial: list[Dim] = []
     guards: list[Guard] = []
     lead = operand.rank - len(loops)
@@ -77,7 +77,10 @@ def _average(
     strides: tuple[int, ...],
     padding: tuple[tuple[int, int], ...],
 ) -> Expression:
-    """Divide by the window's size: with `count_include_pad` padding counts, but what ceil_mode adds behind it never does."""
+    """Divide by the window's size.
+
+    With `count_include_pad` padding counts, but what ceil_mode adds behind it never does.
+    """
     counted = bool(node.attribute("count_include_pad"))
     clipped = bool(node.attribute("ceil_mode")) or (
         not counted and any(low or high for low, high in padding)
