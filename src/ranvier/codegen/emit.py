@@ -10,11 +10,15 @@ from ranvier.codegen.builder import I1, I64, PTR, FunctionBuilder, ModuleWriter,
 from ranvier.codegen.contraction import emit_contraction
 from ranvier.codegen.depthwise import emit_depthwise
 from ranvier.codegen.nest import emit_nest
+from ranvier.codegen.scatter import emit_scatter
+from ranvier.codegen.sort import emit_sort
 from ranvier.ir.dim import Dim
 from ranvier.lowering.kernels.attention import Attention
 from ranvier.lowering.kernels.contraction import Contraction
 from ranvier.lowering.kernels.depthwise import Depthwise
 from ranvier.lowering.kernels.nest import Nest
+from ranvier.lowering.kernels.scatter import Scatter
+from ranvier.lowering.kernels.sort import Sort
 from ranvier.lowering.program import Kernel, Program, Step
 from ranvier.target import Target
 
@@ -24,6 +28,8 @@ EMITTERS: dict[type, Emitter] = {  # kernel description -> code generator
     Contraction: emit_contraction,  # type: ignore[dict-item]
     Depthwise: emit_depthwise,  # type: ignore[dict-item]
     Attention: emit_attention,  # type: ignore[dict-item]
+    Scatter: emit_scatter,  # type: ignore[dict-item]
+    Sort: emit_sort,  # type: ignore[dict-item]
 }
 # Words of the context, docs/architecture.md section 4.
 _BUFFERS, _DIMS, _PROFILE, _FIRST, _END = range(5)

@@ -16,7 +16,7 @@ from ranvier.errors import UnsupportedOperatorError
 from ranvier.ir import dim as dims
 from ranvier.ir.dtype import Array, DType, decode
 from ranvier.ir.graph import Graph, Node, TensorType, Value
-from ranvier.lowering import attend, concat, contract, convolve
+from ranvier.lowering import attend, concat, contract, convolve, scatter, sort
 from ranvier.lowering.epilogue import Epilogue, is_contraction, plan_epilogues
 from ranvier.lowering.inline import HAS_REDUCTION, RULES, VIEWS, Inliner, row_major
 from ranvier.lowering.layout import ELEMENTWISE, channels_last, physical_order
@@ -25,7 +25,14 @@ from ranvier.lowering.program import Buffer, Program, Step, Tensor
 from ranvier.lowering.scope import KernelScope, linear_offset
 from ranvier.target import Target
 
-DIRECT = frozenset({"constant", "concat"})  # lowered without a rule for single elements
+STEPS = {  # operators with kernels of their own, which write every result
+    "concat": concat.lower_concat,
+    "scatter_elements": scatter.lower_scatter,
+    "scatter_nd": scatter.lower_scatter,
+    "sort": sort.lower_sort,
+    "top_k": sort.lower_sort,
+}
+DIRECT = frozenset({"constant", *STEPS})  # lowered without a rule for single elements
 MAXIMUM_INLINED = 64  # cost of one expression before a value is written to memory
 CHEAP = (
     3  # cost up to which a value is computed again for every pass of a reader with several passes
@@ -119,8 +126,8 @@ class Lowering:
             self._lower_contraction(root, self.epilogues[root])
         elif node in self.epilogues:
             return  # lowered where its epilogue ends
-        elif node.op == "concat":
-            concat.lower_concat(self, node)
+        elif node.op in STEPS:
+            STEPS[node.op](self, node)
         elif self._is_needed_in_memory(node):
             self.materialize(value)
 
@@ -198,7 +205,7 @@ class Lowering:
     def may_inline(self, value: Value) -> bool:
         """Whether `value` can be recomputed inside a kernel that reads it."""
         node = self.producer(value)
-        if node.op in ("constant", "concat") or node in self.epilogues:
+        if node.op in DIRECT or node in self.epilogues:
             return False
         return not any(value in epilogue.values for epilogue in self.epilogues.values())
 

@@ -15,8 +15,10 @@ from ranvier.lowering.kernels.attention import Attention
 from ranvier.lowering.kernels.contraction import Contraction
 from ranvier.lowering.kernels.depthwise import Depthwise
 from ranvier.lowering.kernels.nest import Nest
+from ranvier.lowering.kernels.scatter import Scatter
+from ranvier.lowering.kernels.sort import Sort
 
-Kernel = Nest | Contraction | Depthwise | Attention
+Kernel = Nest | Contraction | Depthwise | Attention | Scatter | Sort
 
 
 @dataclass(frozen=True, eq=False)
