@@ -31,8 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(_table(found), flush=True)
         results += found
         if options.json:
-            text = json.dumps([asdict(result) for result in results], indent=1)
+            text = json.dumps([_document(result) for result in results], indent=1)
             options.json.write_text(text + "\n")
+
+
+def _document(result: Result) -> dict[str, object]:
+    """A result for JSON, which has no NaN: a figure that is missing is null."""
+    fields = asdict(result)
+    missing = [name for name, value in fields.items() if value != value]
+    return fields | dict.fromkeys(missing)
 
 
 def _parser() -> argparse.ArgumentParser:
