@@ -209,7 +209,9 @@ def _pad_value(dtype: DType, value: float) -> float | int | bool:
 
 
 _VIEWS: dict[str, list[dict[str, Any]]] = {
-    "reshape": [{"shape": (15, 7)}, {"shape": (7, 5, 3)}, {"shape": (1, 105)}, {"shape": (3, 35, 1)}],
+    "reshape": [
+        {"shape": (15, 7)}, {"shape": (7, 5, 3)}, {"shape": (1, 105)}, {"shape": (3, 35, 1)},
+    ],
     "transpose": [{"permutation": (2, 0, 1)}, {"permutation": (1, 0, 2)}],
     "broadcast": [{"shape": (2, 3, 5, 7)}],
     "slice": [{"starts": (1, 0, 2), "stops": (3, 5, 7), "steps": (1, 2, 3)},

@@ -341,8 +341,10 @@ class Maker:
         if self.integer(0, 2) == 0 and all(k > 1 for k in kernel):
             edges = tuple((min(a, 1), min(b, 1)) for a, b in edges)
             if self.integer(0, 1):
-                return self.b.add("avg_pool", x, kernel=kernel, strides=strides, padding=edges,
-                                  ceil_mode=False, count_include_pad=bool(self.integer(0, 1)))  # fmt: skip
+                return self.b.add(
+                    "avg_pool", x, kernel=kernel, strides=strides, padding=edges,
+                    ceil_mode=False, count_include_pad=bool(self.integer(0, 1)),
+                )  # fmt: skip
             return self.view("max_pool", x, kernel=kernel, strides=strides, padding=edges,
                              ceil_mode=False, dilations=(1,) * spatial)  # fmt: skip
         channels = x.shape[1]
