@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ranvier.artifact.writer import write_artifact
-from ranvier.target import TARGETS, Target
 from ranvier.compiler import compile_graph
 from ranvier.ir.dtype import DType, decode
 from ranvier.ir.graph import Graph
 from ranvier.runtime.cpu import host_features, plain
 from ranvier.runtime.model import load
+from ranvier.target import TARGETS, Target
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -60,12 +60,13 @@ def difference(
     dtype: DType,
     units: float,
     is_sum: bool = False,
+    signs: bool = True,
 ) -> str:
     """What is wrong with `found`, or an empty string.
 
     `units` is the tolerance in units of the last place of every element, or with `is_sum` of the
-    largest one; at 0 numbers are equal and zeros have equal signs. What is not a float must be
-    equal, and NaN stands at the same places.
+    largest one; at 0 numbers are equal, and zeros have equal signs if `signs`. What is not a float
+    must be equal, and NaN stands at the same places.
     """
     if found.shape != wanted.shape:
         return f"shape {found.shape} instead of {wanted.shape}"
@@ -77,7 +78,8 @@ def difference(
     f, w = decode(found, dtype).astype(np.float64), decode(wanted, dtype).astype(np.float64)
     both_nan = np.isnan(f) & np.isnan(w)
     if units == 0:
-        wrong = ~((f == w) & (np.signbit(f) == np.signbit(w)) | both_nan)
+        same_sign = (np.signbit(f) == np.signbit(w)) | (not signs)
+        wrong = np.asarray(~((f == w) & same_sign | both_nan))
         return _first_difference(f, w, wrong) if wrong.any() else ""
     scale = np.where(np.isfinite(w), np.abs(w), 0.0)
     if is_sum:
