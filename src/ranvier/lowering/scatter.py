@@ -125,5 +125,5 @@ def _add_step(
             moved_bytes(scope),
             (),
             tensor,
-        )  # fmt: skip
+        )
     )

@@ -48,7 +48,8 @@ def lower_sort(lowering: Lowering, node: Node) -> None:
         bool(node.attribute("descending" if node.op == "sort" else "largest")),
         x.dtype,
         place(source, extent),
-        *(place(tensor, count, written=True) for tensor in results),
+        place(results[0], count, written=True),
+        place(results[1], count, written=True),
         scope.operand(scratch, written=True),
         len(scope.tensors),
         renaming.names,
@@ -67,6 +68,6 @@ def lower_sort(lowering: Lowering, node: Node) -> None:
             moved_bytes(scope),
             (),
             results[0],
-        )  # fmt: skip
+        )
     )
     lowering.tensors.update(zip(node.results, results, strict=True))

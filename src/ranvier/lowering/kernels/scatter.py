@@ -20,7 +20,7 @@ from ranvier.lowering.kernels.nest import Store
 
 @dataclass(frozen=True)
 class Position:
-    """An index that is read from memory: its symbol, its value, and the size that it must not reach."""
+    """An index read from memory: its symbol, its value, and the size that it must not reach."""
 
     name: str
     value: Expression

@@ -48,7 +48,7 @@ class Sort:
 
 
 def array_words(extent: Dim) -> Dim:
-    """Words of one of the arrays that a thread sorts in; one element more than a row is readable."""
+    """Words of each array that a thread sorts in; one more than a row, because merges read it."""
     return extent + 1
 
 
