@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from ranvier.codegen import scalar_ops
+from ranvier.codegen import conversions, scalar_ops
 from ranvier.codegen.builder import I64, FunctionBuilder, Val, int_const, lanes_of, vector
 from ranvier.codegen.math_context import Context
 from ranvier.errors import UnsupportedOperatorError
@@ -33,7 +33,7 @@ def identity(f: FunctionBuilder, reduce: Reduce, lanes: int) -> State:
     dtype = state_dtype(reduce)
     if reduce.op not in _IDENTITY:
         raise UnsupportedOperatorError(f"no native code for reduction {reduce.op!r}")
-    value = f.splat(scalar_ops.constant(_IDENTITY[reduce.op](dtype), dtype), lanes)
+    value = f.splat(conversions.constant(_IDENTITY[reduce.op](dtype), dtype), lanes)
     if not _is_arg(reduce):
         return (value,)
     return value, int_const(0, vector(lanes, I64))
@@ -41,7 +41,7 @@ def identity(f: FunctionBuilder, reduce: Reduce, lanes: int) -> State:
 
 def step(context: Context, reduce: Reduce, state: State, value: Val, position: Val) -> State:
     """Take in one value per lane, found at `position` of the innermost loop."""
-    value = scalar_ops.convert(context, value, reduce.body.dtype, state_dtype(reduce))
+    value = conversions.convert(context, value, reduce.body.dtype, state_dtype(reduce))
     if not _is_arg(reduce):
         return (_combine(context, reduce, state[0], value),)
     f = context.builder
@@ -81,8 +81,8 @@ def across_lanes(context: Context, reduce: Reduce, state: State) -> State:
 def result(context: Context, reduce: Reduce, state: State) -> Val:
     """The value of the reduction in the compute type of its dtype."""
     if _is_arg(reduce):
-        return scalar_ops.convert(context, state[1], I64_DTYPE, reduce.dtype)
-    return scalar_ops.convert(context, state[0], state_dtype(reduce), reduce.dtype)
+        return conversions.convert(context, state[1], I64_DTYPE, reduce.dtype)
+    return conversions.convert(context, state[0], state_dtype(reduce), reduce.dtype)
 
 
 def _part(f: FunctionBuilder, value: Val, start: int, count: int) -> Val:

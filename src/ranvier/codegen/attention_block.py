@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ranvier.codegen import scalar_ops
+from ranvier.codegen import conversions
 from ranvier.codegen.attention_frame import Frame
 from ranvier.codegen.attention_packing import query_row_bytes
 from ranvier.codegen.builder import (
@@ -314,7 +314,7 @@ def _store_probabilities(frame: Frame, scores: Val, position: Val, value: Val) -
     if not frame.pairs:
         f.store(value, f.element_pointer(scores, FLOAT, position), frame.vector_bytes)
         return
-    bits = scalar_ops.round_to_bf16(frame.context, value)
+    bits = conversions.round_to_bf16(frame.context, value)
     f.store(bits, f.element_pointer(scores, "i16", position), frame.vector_bytes // 2)
 
 

@@ -35,7 +35,7 @@ from ranvier.codegen.builder import (
 )
 from ranvier.codegen.expression import ExpressionEmitter
 from ranvier.codegen.indices import IndexEmitter, Lanes, lane_steps
-from ranvier.codegen.scalar_ops import Context
+from ranvier.codegen.math_context import Context
 from ranvier.errors import CompileError
 from ranvier.ir import dim as dims
 from ranvier.ir.dtype import BF16, F32

@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ranvier.codegen import memory, scalar_ops
+from ranvier.codegen import conversions, memory, scalar_ops
 from ranvier.codegen.builder import FunctionBuilder, Val, lanes_of
 from ranvier.codegen.expression_table import ExpressionTable
 from ranvier.codegen.indices import IndexEmitter, Lanes
+from ranvier.codegen.math_context import Context
 from ranvier.errors import CompileError
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
@@ -70,7 +71,7 @@ class ExpressionEmitter:
         self.indices: IndexEmitter = IndexEmitter(
             builder, self.environment, lanes, outer.indices if outer else None
         )
-        self._context = scalar_ops.Context(builder, target)
+        self._context = Context(builder, target)
         inherited: Sequence[dict[int, Val]] = ()
         if outer is not None and (outer.lanes is None or outer.lanes == lanes):
             inherited = outer._known
@@ -160,14 +161,14 @@ class ExpressionEmitter:
 
     # Nodes ---------------------------------------------------------------------------------------
     def _literal(self, node: Literal) -> Val:
-        return scalar_ops.constant(node.value, node.dtype)
+        return conversions.constant(node.value, node.dtype)
 
     def _index(self, node: Index) -> Val:
         if self.indices.is_varying(node.value):
             value = self.indices.vector(node.value)
         else:
             value = self.indices.scalar(node.value)
-        return scalar_ops.convert(self._context, value, I64_DTYPE, node.dtype)
+        return conversions.convert(self._context, value, I64_DTYPE, node.dtype)
 
     def _apply(self, node: Apply) -> Val:
         values = [self.emit(x) for x in node.operands]
@@ -211,7 +212,7 @@ class ExpressionEmitter:
         elif memory.is_zero(node.fill):
             return value
         lanes = lanes_of(value.type)
-        fill = f.splat(scalar_ops.constant(node.fill, node.storage), lanes)
+        fill = f.splat(conversions.constant(node.fill, node.storage), lanes)
         if filled is not None:
             value = f.select(filled, value, fill)
         if uniform is not None and not memory.is_zero(node.fill):
@@ -230,7 +231,7 @@ class ExpressionEmitter:
             names[name] = fresh
             if fresh not in self.environment or self.known(expression) is None:
                 value = self.emit(expression)
-                wide = scalar_ops.convert(self._context, value, expression.dtype, I64_DTYPE)
+                wide = conversions.convert(self._context, value, expression.dtype, I64_DTYPE)
                 self.environment[fresh] = wide
         everything = [node.offset, *(d for g in node.guards for d in (g.index, g.limit))]
         found = {k: v for dim in everything for k, v in dims.symbols(dim).items() if k in names}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ranvier.codegen import scalar_ops
+from ranvier.codegen import conversions
 from ranvier.codegen.builder import (
     BFLOAT,
     DOUBLE,
@@ -30,7 +30,7 @@ from ranvier.codegen.builder import (
     vector,
 )
 from ranvier.codegen.indices import IndexEmitter, Lanes
-from ranvier.codegen.scalar_ops import Context
+from ranvier.codegen.math_context import Context
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
 from ranvier.ir.dtype import BF16, BOOL, F16, DType
@@ -89,10 +89,10 @@ def decode(context: Context, value: Val, storage: DType) -> Val:
 def encode(context: Context, value: Val, dtype: DType, storage: DType) -> Val:
     """Computed value of `dtype` -> bits to store as `storage`."""
     f = context.builder
-    value = scalar_ops.convert(context, value, dtype, compute_dtype(storage))
+    value = conversions.convert(context, value, dtype, compute_dtype(storage))
     lanes = lanes_of(value.type)
     if storage is BF16:
-        return scalar_ops.round_to_bf16(context, value)
+        return conversions.round_to_bf16(context, value)
     if storage is F16:
         return f.cast("fptrunc", value, vector(lanes, HALF))
     if storage is BOOL:

@@ -1,9 +1,8 @@
 """Element-wise operators on LLVM values of any lane count: one table from operator name to emitter.
 
 Semantics are PyTorch's: `maximum`/`minimum`/`relu`/`clamp` propagate NaN, `round` ties to even,
-`remainder` has the sign of the divisor, float to integer truncates (saturating where C++ is
-undefined, NaN gives 0). Integer division by zero gives 0 and INT_MIN / -1 wraps, so no input can
-trap.
+`remainder` has the sign of the divisor. No input can trap (`integer_division.py`); casts are in
+`conversions.py`.
 """
 
 from __future__ import annotations
@@ -11,159 +10,36 @@ from __future__ import annotations
 import math as pymath
 from collections.abc import Callable, Sequence
 
-from ranvier.codegen import math, math_bf16
+from ranvier.codegen import integer_division, math, math_bf16
 from ranvier.codegen.builder import (
-    FLOAT,
     I1,
-    I16,
-    I32,
-    I64,
     Val,
     element_of,
-    float_const,
     int_const,
     lanes_of,
     vector,
 )
+from ranvier.codegen.conversions import cast, constant, convert
 from ranvier.codegen.math_context import Context, intrinsic, like
 from ranvier.errors import UnsupportedOperatorError
-from ranvier.ir.dtype import BF16, BOOL, F16, F64, DType
-from ranvier.lowering.expression import ROUNDED_TO_BF16, Apply, compute_dtype
-
-__all__ = ["Context", "apply", "compute_type", "constant", "convert", "round_to_bf16"]
+from ranvier.ir.dtype import BOOL, DType
+from ranvier.lowering.expression import ROUNDED_TO_BF16, Apply
 
 Emitter = Callable[[Context, Apply, list[Val], DType], Val]
 
 
-def compute_type(dtype: DType) -> str:
-    """The LLVM element type in which values of `dtype` are computed (f16 and bf16 as float, bool
-    as i1).
-    """
-    dtype = compute_dtype(dtype)
-    if dtype is BOOL:
-        return I1
-    if dtype.is_float:
-        return "double" if dtype is F64 else FLOAT
-    return f"i{dtype.bits}"
-
-
-def constant(value: float | int | bool, dtype: DType) -> Val:
-    """A scalar literal of the compute type of `dtype`; floats beyond f32 become infinite, integers
-    wrap.
-    """
-    dtype = compute_dtype(dtype)
-    if dtype is BOOL:
-        return int_const(int(bool(value)), I1)
-    if not dtype.is_float:
-        return int_const(_wrap(int(value), dtype), compute_type(dtype))
-    number = float(value)
-    if dtype is not F64 and abs(number) >= 2.0**128 - 2.0**103:
-        number = pymath.copysign(pymath.inf, number)
-    return float_const(number, compute_type(dtype))
-
-
-def _wrap(value: int, dtype: DType) -> int:
-    value &= (1 << dtype.bits) - 1
-    return value - (1 << dtype.bits) if value >> (dtype.bits - 1) else value
-
-
 def apply(context: Context, node: Apply, values: list[Val], types: Sequence[DType]) -> Val:
-    """The value of `node` on operand values of equal lane count; UnsupportedOperatorError if there
-    is no emitter.
+    """The value of `node` on operand values of equal lane count.
+
+    Raises UnsupportedOperatorError if there is no emitter.
     """
+    if node.op == "cast":
+        return cast(context, values[0], types[0], node.dtype)
     emitter = _OPERATORS.get(node.op)
     if emitter is None:
         raise UnsupportedOperatorError(f"no native code for element-wise operator {node.op!r}")
-    if node.op == "cast":
-        return _cast(context, node, values, types[0])
     operand_type = types[1] if node.op == "where" else types[0]
     return emitter(context, node, values, operand_type)
-
-
-# Conversions -------------------------------------------------------------------------------------
-def convert(context: Context, value: Val, source: DType, target: DType) -> Val:
-    """A value of compute type `source` as compute type `target`."""
-    source, target = compute_dtype(source), compute_dtype(target)
-    if source is target:
-        return value
-    f, type = context.builder, vector(lanes_of(value.type), compute_type(target))
-    if target is BOOL:
-        if source.is_float:
-            return f.compare("fcmp une", value, like(value, 0.0))
-        return f.compare("icmp ne", value, int_const(0, value.type))
-    if source.is_float and target.is_float:
-        return f.cast("fpext" if target is F64 else "fptrunc", value, type)
-    if source.is_float:
-        return _float_to_integer(context, value, target, type)
-    signed = source.kind == "int"
-    if target.is_float:
-        return f.cast("sitofp" if signed else "uitofp", value, type)
-    if value.type == type:
-        return value
-    if target.bits < source.bits and source is not BOOL:
-        return f.cast("trunc", value, type)
-    return f.cast("sext" if signed else "zext", value, type)
-
-
-def _float_to_integer(context: Context, value: Val, target: DType, type: str) -> Val:
-    """Truncate. Narrow and unsigned targets go through i32 or i64 and wrap, as the casts of C do
-    on x86.
-    """
-    f, lanes = context.builder, lanes_of(type)
-    wide = I32 if target.bits < 32 else I64 if target.name in ("u32", "i64", "u64") else I32
-    if target.name == "u64":
-        return _float_to_u64(context, value, type)
-    name = f"llvm.fptosi.sat.{_suffix(vector(lanes, wide))}.{_suffix(value.type)}"
-    result = f.call(name, vector(lanes, wide), value)
-    return f.cast("trunc", result, type)
-
-
-def _float_to_u64(context: Context, value: Val, type: str) -> Val:
-    """Negative values wrap around, large ones saturate."""
-    f = context.builder
-    below = f.compare("fcmp olt", value, like(value, 0.0))
-    names = (f"{_suffix(type)}.{_suffix(value.type)}",) * 2
-    signed = f.call(f"llvm.fptosi.sat.{names[0]}", type, value)
-    unsigned = f.call(f"llvm.fptoui.sat.{names[1]}", type, value)
-    return f.select(below, signed, unsigned)
-
-
-def _suffix(type: str) -> str:
-    names = {"float": "f32", "double": "f64"}
-    element = names.get(element_of(type), element_of(type))
-    return element if lanes_of(type) == 1 else f"v{lanes_of(type)}{element}"
-
-
-def _cast(context: Context, node: Apply, values: list[Val], source: DType) -> Val:
-    value = convert(context, values[0], source, node.dtype)
-    f, lanes = context.builder, lanes_of(value.type)
-    if node.dtype is F16:
-        half = f.cast("fptrunc", value, vector(lanes, "half"))
-        return f.cast("fpext", half, value.type)
-    if node.dtype is BF16:
-        bits = round_to_bf16(context, value)
-        wide = f.cast("zext", bits, vector(lanes, I32))
-        return f.cast("bitcast", f.binary("shl", wide, int_const(16, wide.type)), value.type)
-    return value
-
-
-def round_to_bf16(context: Context, value: Val) -> Val:
-    """float -> i16 bits of the nearest bf16, ties to even; NaN stays a quiet NaN.
-
-    The instruction of AVX512-BF16 flushes denormal numbers to zero.
-    """
-    f, lanes = context.builder, lanes_of(value.type)
-    if context.target.has_bf16_dot and lanes in (4, 8, 16, 32):
-        narrow = f.cast("fptrunc", value, vector(lanes, "bfloat"))
-        return f.cast("bitcast", narrow, vector(lanes, I16))
-    bits = f.cast("bitcast", value, vector(lanes, I32))
-    upper = f.binary("lshr", bits, int_const(16, bits.type))
-    odd = f.binary("and", upper, int_const(1, bits.type))
-    bias = f.binary("add", odd, int_const(0x7FFF, bits.type))
-    rounded = f.binary("lshr", f.binary("add", bits, bias), int_const(16, bits.type))
-    quiet = f.binary("or", upper, int_const(0x40, bits.type))
-    nan = f.compare("fcmp uno", value, value)
-    return f.cast("trunc", f.select(nan, quiet, rounded), vector(lanes, I16))
 
 
 # Arithmetic --------------------------------------------------------------------------------------
@@ -199,61 +75,25 @@ def _compare(floating: str, signed: str, unsigned: str) -> Emitter:
 def _divide(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
     if dtype.is_float:
         return context.builder.binary("fdiv", *values)
-    quotient, _ = _integer_division(context, values[0], values[1], dtype)
-    return quotient
-
-
-def _integer_division(context: Context, a: Val, b: Val, dtype: DType) -> tuple[Val, Val]:
-    """(quotient, remainder) truncated toward zero; by zero both are 0; INT_MIN / -1 wraps."""
-    f = context.builder
-    zero, one = int_const(0, a.type), int_const(1, a.type)
-    by_zero = f.compare("icmp eq", b, zero)
-    if dtype.kind != "int":
-        safe = f.select(by_zero, one, b)
-        quotient, rest = f.binary("udiv", a, safe), f.binary("urem", a, safe)
-        return f.select(by_zero, zero, quotient), f.select(by_zero, zero, rest)
-    by_minus_one = f.compare("icmp eq", b, int_const(-1, a.type))
-    safe = f.select(f.binary("or", by_zero, by_minus_one), one, b)
-    quotient, rest = f.binary("sdiv", a, safe), f.binary("srem", a, safe)
-    quotient = f.select(by_minus_one, f.binary("sub", zero, a), quotient)
-    special = f.binary("or", by_zero, by_minus_one)
-    return f.select(by_zero, zero, quotient), f.select(special, zero, rest)
+    return integer_division.divide(context, values[0], values[1], dtype)[0]
 
 
 def _floor_divide(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
-    f = context.builder
-    a, b = values
     if dtype.is_float:
-        return math.floor_divide(context, a, b)
-    quotient, rest = _integer_division(context, a, b, dtype)
-    if dtype.kind != "int":
-        return quotient
-    return f.binary("sub", quotient, f.cast("zext", _signs_differ(context, rest, b), a.type))
+        return math.floor_divide(context, values[0], values[1])
+    return integer_division.floor_divide(context, values[0], values[1], dtype)
 
 
 def _remainder(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
-    f = context.builder
-    a, b = values
     if dtype.is_float:
-        return math.remainder(context, a, b)
-    _, rest = _integer_division(context, a, b, dtype)
-    if dtype.kind != "int":
-        return rest
-    fix = f.select(_signs_differ(context, rest, b), b, int_const(0, a.type))
-    return f.binary("add", rest, fix)
-
-
-def _signs_differ(context: Context, rest: Val, divisor: Val) -> Val:
-    """Whether a non-zero remainder has another sign than the divisor."""
-    f, zero = context.builder, int_const(0, rest.type)
-    opposite = f.compare("icmp slt", f.binary("xor", rest, divisor), zero)
-    return f.binary("and", opposite, f.compare("icmp ne", rest, zero))
+        return math.remainder(context, values[0], values[1])
+    return integer_division.remainder(context, values[0], values[1], dtype)
 
 
 def _fmod(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
     if dtype.is_float:
         return math.fmod(context, values[0], values[1])
-    return _integer_division(context, values[0], values[1], dtype)[1]
+    return integer_division.divide(context, values[0], values[1], dtype)[1]
 
 
 def _power(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
@@ -469,7 +309,6 @@ _OPERATORS: dict[str, Emitter] = {
     "logical_or": _logical("or"),
     "logical_xor": _logical("xor"),
     "where": _where,
-    "cast": _cast,
     "neg": _negate,
     "abs": _absolute,
     "sign": _sign,
@@ -489,4 +328,4 @@ _OPERATORS: dict[str, Emitter] = {
     "elu": _parametric("elu", {"alpha": 1.0, "scale": 1.0, "input_scale": 1.0}),
     **{name: _function(name) for name in math.FUNCTIONS},
 }
-OPERATORS = frozenset(_OPERATORS)
+OPERATORS = frozenset({*_OPERATORS, "cast"})

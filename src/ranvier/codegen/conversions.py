@@ -1,0 +1,143 @@
+"""Literals and conversions between the element types in which LLVM values are computed.
+
+Float to integer truncates, saturating where C++ is undefined; NaN gives 0.
+"""
+
+from __future__ import annotations
+
+import math as pymath
+
+from ranvier.codegen.builder import (
+    FLOAT,
+    I1,
+    I16,
+    I32,
+    I64,
+    Val,
+    element_of,
+    float_const,
+    int_const,
+    lanes_of,
+    vector,
+)
+from ranvier.codegen.math_context import Context, like
+from ranvier.ir.dtype import BF16, BOOL, F16, F64, DType
+from ranvier.lowering.expression import compute_dtype
+
+
+def compute_type(dtype: DType) -> str:
+    """The LLVM element type to compute `dtype` in: float for f16 and bf16, i1 for bool."""
+    dtype = compute_dtype(dtype)
+    if dtype is BOOL:
+        return I1
+    if dtype.is_float:
+        return "double" if dtype is F64 else FLOAT
+    return f"i{dtype.bits}"
+
+
+def constant(value: float | int | bool, dtype: DType) -> Val:
+    """A scalar literal of the compute type of `dtype`.
+
+    Floats beyond f32 become infinite, integers wrap.
+    """
+    dtype = compute_dtype(dtype)
+    if dtype is BOOL:
+        return int_const(int(bool(value)), I1)
+    if not dtype.is_float:
+        return int_const(_wrap(int(value), dtype), compute_type(dtype))
+    number = float(value)
+    if dtype is not F64 and abs(number) >= 2.0**128 - 2.0**103:
+        number = pymath.copysign(pymath.inf, number)
+    return float_const(number, compute_type(dtype))
+
+
+def _wrap(value: int, dtype: DType) -> int:
+    value &= (1 << dtype.bits) - 1
+    return value - (1 << dtype.bits) if value >> (dtype.bits - 1) else value
+
+
+def convert(context: Context, value: Val, source: DType, target: DType) -> Val:
+    """A value of compute type `source` as compute type `target`."""
+    source, target = compute_dtype(source), compute_dtype(target)
+    if source is target:
+        return value
+    f, type = context.builder, vector(lanes_of(value.type), compute_type(target))
+    if target is BOOL:
+        if source.is_float:
+            return f.compare("fcmp une", value, like(value, 0.0))
+        return f.compare("icmp ne", value, int_const(0, value.type))
+    if source.is_float and target.is_float:
+        return f.cast("fpext" if target is F64 else "fptrunc", value, type)
+    if source.is_float:
+        return _float_to_integer(context, value, target, type)
+    signed = source.kind == "int"
+    if target.is_float:
+        return f.cast("sitofp" if signed else "uitofp", value, type)
+    if value.type == type:
+        return value
+    if target.bits < source.bits and source is not BOOL:
+        return f.cast("trunc", value, type)
+    return f.cast("sext" if signed else "zext", value, type)
+
+
+def _float_to_integer(context: Context, value: Val, target: DType, type: str) -> Val:
+    """Truncate.
+
+    Narrow and unsigned targets go through i32 or i64 and wrap, as the casts of C do on x86.
+    """
+    f, lanes = context.builder, lanes_of(type)
+    wide = I32 if target.bits < 32 else I64 if target.name in ("u32", "i64", "u64") else I32
+    if target.name == "u64":
+        return _float_to_u64(context, value, type)
+    name = f"llvm.fptosi.sat.{_suffix(vector(lanes, wide))}.{_suffix(value.type)}"
+    result = f.call(name, vector(lanes, wide), value)
+    return f.cast("trunc", result, type)
+
+
+def _float_to_u64(context: Context, value: Val, type: str) -> Val:
+    """Negative values wrap around, large ones saturate."""
+    f = context.builder
+    below = f.compare("fcmp olt", value, like(value, 0.0))
+    names = (f"{_suffix(type)}.{_suffix(value.type)}",) * 2
+    signed = f.call(f"llvm.fptosi.sat.{names[0]}", type, value)
+    unsigned = f.call(f"llvm.fptoui.sat.{names[1]}", type, value)
+    return f.select(below, signed, unsigned)
+
+
+def _suffix(type: str) -> str:
+    names = {"float": "f32", "double": "f64"}
+    element = names.get(element_of(type), element_of(type))
+    return element if lanes_of(type) == 1 else f"v{lanes_of(type)}{element}"
+
+
+def round_to_bf16(context: Context, value: Val) -> Val:
+    """float -> i16 bits of the nearest bf16, ties to even; NaN stays a quiet NaN.
+
+    The instruction of AVX512-BF16 flushes denormal numbers to zero.
+    """
+    f, lanes = context.builder, lanes_of(value.type)
+    if context.target.has_bf16_dot and lanes in (4, 8, 16, 32):
+        narrow = f.cast("fptrunc", value, vector(lanes, "bfloat"))
+        return f.cast("bitcast", narrow, vector(lanes, I16))
+    bits = f.cast("bitcast", value, vector(lanes, I32))
+    upper = f.binary("lshr", bits, int_const(16, bits.type))
+    odd = f.binary("and", upper, int_const(1, bits.type))
+    bias = f.binary("add", odd, int_const(0x7FFF, bits.type))
+    rounded = f.binary("lshr", f.binary("add", bits, bias), int_const(16, bits.type))
+    quiet = f.binary("or", upper, int_const(0x40, bits.type))
+    nan = f.compare("fcmp uno", value, value)
+    return f.cast("trunc", f.select(nan, quiet, rounded), vector(lanes, I16))
+
+
+def cast(context: Context, value: Val, source: DType, target: DType) -> Val:
+    """The `cast` operator: as `convert`, and rounded to f16 or bf16 where that is the target."""
+    value = convert(context, value, source, target)
+    f, lanes = context.builder, lanes_of(value.type)
+    if target is F16:
+        half = f.cast("fptrunc", value, vector(lanes, "half"))
+        return f.cast("fpext", half, value.type)
+    if target is BF16:
+        bits = round_to_bf16(context, value)
+        wide = f.cast("zext", bits, vector(lanes, I32))
+        return f.cast("bitcast", f.binary("shl", wide, int_const(16, wide.type)), value.type)
+    return value
