@@ -1,5 +1,4 @@
-"""The state of a running reduction: identity, one step, merging of partial results; one table by
-operator.
+"""The state of a running reduction, by operator: identity, one step, merging of partial results.
 
 Simple reductions have one value of state; arg_max and arg_min have two, the best value and its i64
 position.

@@ -1,5 +1,4 @@
-"""Expressions become LLVM values: vectors where they depend on the vectorised loop, scalars
-elsewhere.
+"""Expressions become LLVM values: vectors where they depend on the vector loop, else scalars.
 
     lanes = Lanes("j", 16, mask)
     emitter = ExpressionEmitter(builder, target, operands, {"i": i, "n": n, "j": j}, lanes)
@@ -85,9 +84,7 @@ class ExpressionEmitter:
     def nested(
         self, environment: Mapping[str, Val], lanes: Lanes | None = None
     ) -> ExpressionEmitter:
-        """An emitter for an inner loop: `environment` is added; `lanes` defaults to this
-        emitter's.
-        """
+        """An emitter for an inner loop: adds `environment`; `lanes` are by default its own."""
         return ExpressionEmitter(
             self.builder, self.target, self.operands, {**self.environment, **environment},
             lanes or self.lanes, self._accumulator, outer=self,
@@ -220,9 +217,7 @@ class ExpressionEmitter:
         return value
 
     def _resolve(self, node: Access) -> tuple[Dim, tuple[Guard, ...]]:
-        """Offset and guards with each data symbol renamed after its expression and bound to its
-        value.
-        """
+        """Offset and guards; data symbols are renamed after their expressions, bound to values."""
         if not node.indirect:
             return node.offset, node.guards
         names = {}

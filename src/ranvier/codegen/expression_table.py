@@ -1,6 +1,4 @@
-"""Numbers for expressions: equal expressions have equal numbers, shared sub-trees are visited
-once.
-"""
+"""Numbers for expressions: equal ones have equal numbers, shared sub-trees are visited once."""
 
 from __future__ import annotations
 

@@ -97,9 +97,7 @@ class IndexEmitter:
         return value
 
     def first_lane(self, dim: Dim) -> Val:
-        """The i64 value in the first lane of a dim whose only varying symbol is the vectorised
-        loop.
-        """
+        """The i64 value in the first lane of a dim that only the vectorised loop varies."""
         return self.scalar(dim)
 
     def inside(self, index: Dim, limit: Dim) -> Val:

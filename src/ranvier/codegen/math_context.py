@@ -1,6 +1,4 @@
-"""What every emitter of arithmetic needs: the builder, the target, and literals that look like an
-operand.
-"""
+"""What every emitter of arithmetic needs: builder, target, literals shaped like an operand."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Vector mathematics in f32: branch-free, a few ulp over the whole range, denormal results
-included.
+"""Vector mathematics in f32: branch-free, a few ulp over the whole range, denormals included.
 
 Sources: range reductions and the polynomials of exp and log after S. Moshier's Cephes (expf.c,
 logf.c); erf after N. Juffa's erff; everything else is derived from those as its docstring says.

@@ -1,5 +1,4 @@
-"""Loads and stores of typed elements: contiguous, strided and gathered vectors, masks, storage
-conversions.
+"""Loads and stores of typed elements: contiguous, strided, gathered; masks, storage conversions.
 
 Compute types: f16 and bf16 are computed as f32, bool as i1. A load whose condition fails reads the
 zeros of a constant instead (a conditional move, no branch), so it yields zero bits.

@@ -101,9 +101,7 @@ class _NestWriter:
         f.finish()
 
     def _segments(self) -> list[list[_Axis]]:
-        """The outer loops cut where reductions become computable, and last the chunks of the
-        vectorised loop.
-        """
+        """The outer loops cut where reductions become computable; last the vector loop in chunks."""
         cuts = self._cuts()
         segments: list[list[_Axis]] = [[]]
         for position, loop in enumerate(self._outer):
@@ -232,9 +230,7 @@ class _NestWriter:
         return self._lanes * self._copies
 
     def _chunk_size(self, parts: Val) -> Val:
-        """Elements per chunk, a multiple of the granule, so that parts * chunks occupies all
-        threads.
-        """
+        """Elements per chunk, a multiple of the granule; parts * chunks occupies all threads."""
         assert self._vector is not None
         f, extent = self._f, self._root.emit_dim(self._vector.extent)
         threads = f.arg("threads")

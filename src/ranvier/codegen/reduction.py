@@ -38,8 +38,9 @@ class _Group:
 
 
 def prepare(emitters: Sequence[ExpressionEmitter], roots: Sequence[Expression]) -> None:
-    """Compute what `roots` need and what the variables bound in `emitters` (copies of one loop
-    body) allow.
+    """Compute what `roots` need, as far as the variables bound in `emitters` allow it.
+
+    The emitters are copies of one loop body.
     """
     for group in _ready(emitters[0], roots):
         _compute(emitters, group)
@@ -200,9 +201,7 @@ def _reductions_within(node: Expression) -> list[Reduce]:
 
 
 def _strides(node: Expression, name: str) -> set[int | None]:
-    """Distances between neighbours along the loop `name`, over all accesses; None where not
-    constant.
-    """
+    """Distances between neighbours along loop `name` in all accesses; None where not constant."""
     found = {s for child in children(node) for s in _strides(child, name)}
     if isinstance(node, Access):
         linear = dims.linear_in(node.offset, name)

@@ -140,9 +140,7 @@ def _reduce_lanes(context: Context, x: Val, big: Val, r: Val, q: Val) -> tuple[V
 
 
 def _define_slow_reduction(module: ModuleWriter) -> None:
-    """{double r, i64 q} @ranvier.reduce.pi(double x): Payne and Hanek with a 192-bit window of
-    2/pi.
-    """
+    """{double r, i64 q} @ranvier.reduce.pi(double x): Payne-Hanek, a 192-bit window of 2/pi."""
     if module.has_function("ranvier.reduce.pi"):
         return
     words = ", ".join(f"i64 {w}" for w in _two_over_pi_words())

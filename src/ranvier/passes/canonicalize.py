@@ -14,8 +14,10 @@ from ranvier.passes.view_rules import VIEWS
 
 @dataclass(frozen=True)
 class Canonicalize:
-    """Drops identities, composes views and casts, makes numbers scalars, names activations that
-    models spell out, merges equal nodes and removes dead ones.
+    """Cleans up: the graph means the same, and the passes after it have fewer forms to know.
+
+    Drops identities, composes views and casts, makes numbers scalars, names activations that models
+    spell out, merges equal nodes and removes dead ones.
     """
 
     name: str = "canonicalize"

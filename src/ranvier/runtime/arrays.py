@@ -1,5 +1,4 @@
-"""What may be an input: NumPy arrays, and anything with `__array__` or `__dlpack__`, without
-importing its library.
+"""What may be an input: NumPy arrays and what has `__array__` or `__dlpack__`, no library imported.
 
 A dtype must be the model's, or widen to it without loss (int32 for i64, f16 for f32); nothing
 narrows in silence. bf16 has no NumPy dtype: its bits are accepted as uint16, as
