@@ -84,7 +84,7 @@ class ExpressionEmitter:
     def nested(
         self, environment: Mapping[str, Val], lanes: Lanes | None = None
     ) -> ExpressionEmitter:
-        """An emitter for an inner loop: adds `environment`; `lanes` are by default its own."""
+        """An emitter for an inner loop: adds `environment`; without `lanes` it keeps this one's."""
         return ExpressionEmitter(
             self.builder, self.target, self.operands, {**self.environment, **environment},
             lanes or self.lanes, self._accumulator, outer=self,
