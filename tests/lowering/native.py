@@ -61,12 +61,13 @@ def difference(
     units: float,
     is_sum: bool = False,
     signs: bool = True,
+    smallest: float = 0.0,
 ) -> str:
     """What is wrong with `found`, or an empty string.
 
     `units` is the tolerance in units of the last place of every element, or with `is_sum` of the
     largest one; at 0 numbers are equal, and zeros have equal signs if `signs`. What is not a float
-    must be equal, and NaN stands at the same places.
+    must be equal, and NaN stands at the same places. Differences up to `smallest` do not count.
     """
     if found.shape != wanted.shape:
         return f"shape {found.shape} instead of {wanted.shape}"
@@ -77,16 +78,18 @@ def difference(
         return _first_difference(found, wanted, wrong) if wrong.any() else ""
     f, w = decode(found, dtype).astype(np.float64), decode(wanted, dtype).astype(np.float64)
     both_nan = np.isnan(f) & np.isnan(w)
+    with np.errstate(invalid="ignore"):
+        gap = np.abs(f - w)
+    small = (gap <= smallest) & (smallest > 0)
     if units == 0:
         same_sign = (np.signbit(f) == np.signbit(w)) | (not signs)
-        wrong = np.asarray(~((f == w) & same_sign | both_nan))
+        wrong = np.asarray(~((f == w) & same_sign | both_nan | small))
         return _first_difference(f, w, wrong) if wrong.any() else ""
     scale = np.where(np.isfinite(w), np.abs(w), 0.0)
     if is_sum:
         scale = np.max(scale, initial=0.0)
-    with np.errstate(invalid="ignore"):
-        near = np.abs(f - w) <= units * np.maximum(EPSILON[dtype.name] * scale, TINY[dtype.name])
-    wrong = np.asarray(~(near | (f == w) | both_nan))
+    near = gap <= units * np.maximum(EPSILON[dtype.name] * scale, TINY[dtype.name])
+    wrong = np.asarray(~(near | small | (f == w) | both_nan))
     return _first_difference(f, w, wrong) if wrong.any() else ""
 
 

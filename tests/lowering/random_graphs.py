@@ -171,7 +171,7 @@ class Maker:
         if kind == 0 and x.rank > 1:
             axis = min(axis, x.rank - 2)
             shape[axis : axis + 2] = [shape[axis] * shape[axis + 1]]
-        elif kind == 1 and x.rank and isinstance(shape[axis], int) and shape[axis] % 2 == 0:  # type: ignore[operator]
+        elif kind == 1 and x.rank and isinstance(shape[axis], int) and shape[axis] % 2 == 0:
             shape[axis : axis + 1] = [2, shape[axis] // 2]
         elif kind == 2 or x.rank > 4:
             product: Dim = 1

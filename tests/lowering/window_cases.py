@@ -42,8 +42,13 @@ def _matmul() -> Iterator[Case]:
 
 
 def _convolution(**changes: Any) -> dict[str, Any]:
-    """Attributes of a 2-D convolution."""
-    plain = {"strides": (1, 1), "padding": ((0, 0), (0, 0)), "dilations": (1, 1), "groups": 1}
+    """Attributes of a 2-D convolution, but for `changes`."""
+    plain: dict[str, Any] = {
+        "strides": (1, 1),
+        "padding": ((0, 0), (0, 0)),
+        "dilations": (1, 1),
+        "groups": 1,
+    }
     return {**plain, **changes}
 
 
@@ -179,7 +184,7 @@ def pooling(op: str) -> Iterator[Case]:
     for number, (shape, window) in enumerate(_POOLS):
         for dtype in dtypes if number < 2 else (F32, BF16):
             for flag in (False, True):
-                extra = {"count_include_pad": number % 3 == 0} if op == "avg_pool" else {}
+                extra: dict[str, Any] = {"count_include_pad": number % 3 == 0}
                 if op == "max_pool":
                     dilated = all(size > 6 for size in shape[2:]) and number % 2
                     dilation = 2 if dilated else 1
@@ -207,7 +212,7 @@ def resizes(op: str) -> Iterator[Case]:
     for coordinates in ("half_pixel", "align_corners", "asymmetric"):
         for mode in ("nearest", "linear", "cubic"):
             for size in ((5, 7), (10, 14), (3, 4), (13, 1), (1, 29), (1, 1)):
-                given = {"size": size, "mode": mode, "coordinates": coordinates}
+                given: dict[str, Any] = {"size": size, "mode": mode, "coordinates": coordinates}
                 yield _case(op, (numbers(F32, 2, 3, 5, 7),), **given, antialias=False)
     for mode in ("linear", "cubic"):
         for size in ((3, 3), (11, 4), (2, 20), (5, 7)):
@@ -217,8 +222,11 @@ def resizes(op: str) -> Iterator[Case]:
         for mode in ("nearest", "linear", "cubic"):
             given = {"size": (9, 4), "mode": mode, "coordinates": "half_pixel"}
             yield _case(op, (numbers(dtype, 2, 3, 5, 7),), **given, antialias=False)
-    for shape, size in (((2, 3, 9), (4,)), ((1, 2, 3, 4, 5), (6, 4, 3)), ((0, 2, 3, 3), (6, 6))):
-        given = {"size": size, "mode": "linear", "coordinates": "half_pixel"}
+    others: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
+        ((2, 3, 9), (4,)), ((1, 2, 3, 4, 5), (6, 4, 3)), ((0, 2, 3, 3), (6, 6)),
+    ]  # fmt: skip
+    for shape, other in others:
+        given = {"size": other, "mode": "linear", "coordinates": "half_pixel"}
         yield _case(op, (numbers(F32, *shape),), **given, antialias=False)
-    given = {"size": (9, 4), "mode": "nearest", "coordinates": "asymmetric", "antialias": False}
-    yield Case(op, (integers(0, 255, 1, 2, 5, 7, dtype=U8),), given)
+    pixels = (integers(0, 255, 1, 2, 5, 7, dtype=U8),)
+    yield _case(op, pixels, size=(9, 4), mode="nearest", coordinates="asymmetric", antialias=False)

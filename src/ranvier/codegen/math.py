@@ -210,14 +210,17 @@ def remainder(context: Context, a: Val, b: Val) -> Val:
 
 
 def floor_divide(context: Context, a: Val, b: Val) -> Val:
-    """floor(a / b) of the exact quotient, as Python's and PyTorch's `//`: (a - remainder) / b,
-    rounded.
+    """floor(a / b) of the exact quotient, as Python's and PyTorch's `//`: (a - fmod(a, b)) / b,
+    rounded, and one less where fmod and the divisor have different signs.
     """
     f = context.builder
     zero = like(a, 0.0)
     exact = f.binary("fdiv", a, b)
-    rest = remainder(context, a, b)
+    rest = fmod(context, a, b)
     quotient = intrinsic(f, "roundeven", f.binary("fdiv", f.binary("fsub", a, rest), b))
+    opposite = f.binary("xor", f.compare("fcmp olt", rest, zero), f.compare("fcmp olt", b, zero))
+    is_over = f.binary("and", opposite, f.compare("fcmp one", rest, zero))
+    quotient = f.select(is_over, f.binary("fsub", quotient, like(a, 1.0)), quotient)
     quotient = f.select(
         f.compare("fcmp oeq", quotient, zero), intrinsic(f, "copysign", zero, exact), quotient
     )
@@ -225,9 +228,7 @@ def floor_divide(context: Context, a: Val, b: Val) -> Val:
 
 
 def integer_power(context: Context, base: Val, exponent: Val, dtype: DType) -> Val:
-    """base ** exponent by squaring, wrapping; negative exponents truncate (1, -1 stay; others give
-    0).
-    """
+    """base ** exponent by squaring, wrapping; a negative one keeps 1 and -1, all else gives 0."""
     f = context.builder
     one, zero = int_const(1, base.type), int_const(0, base.type)
     result, power = one, base

@@ -6,11 +6,15 @@ Loops over contiguous memory are merged, the vector loop is chosen, the descript
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
+from ranvier.ir.dtype import BF16, F16, U16, DType, encode
 from ranvier.ir.graph import Value
 from ranvier.lowering.canonical import Renaming
 from ranvier.lowering.expression import (
@@ -49,10 +53,11 @@ def add_nest(
     loops, offset, expression = merge_loops(loops, offset, expression)
     work = dims.product(loop.extent for loop in loops)
     renaming = Renaming(frozenset(scope.bound))
+    expression, storage = moved_bits(expression, tensor.dtype)
     described = Store(
         destination,
         renaming.dim(offset),
-        tensor.dtype,
+        storage,
         relaxed(renaming.expression(expression), tensor.dtype),
     )
     nest = Nest(
@@ -78,6 +83,18 @@ def add_nest(
             tensor,
         )
     )
+
+
+def moved_bits(expression: Expression, storage: DType) -> tuple[Expression, DType]:
+    """A copy of 16-bit floats as a copy of their bits: nothing is converted, and NaN and denormal
+    numbers stay what they are.
+    """
+    if not isinstance(expression, Access) or storage not in (F16, BF16):
+        return expression, storage
+    if expression.storage is not storage:
+        return expression, storage
+    fill = encode(np.asarray(expression.fill, np.float32), storage).view(np.uint16).item()
+    return replace(expression, storage=U16, fill=fill), U16
 
 
 def merge_loops(
