@@ -101,7 +101,7 @@ class _NestWriter:
         f.finish()
 
     def _segments(self) -> list[list[_Axis]]:
-        """The outer loops, cut where reductions become computable; last the vector loop's chunks."""
+        """The outer loops, cut where reductions become computable, and last the vector loop."""
         cuts = self._cuts()
         segments: list[list[_Axis]] = [[]]
         for position, loop in enumerate(self._outer):
