@@ -22,7 +22,8 @@ from ranvier.ir.operators import infer
 Draw = Callable[..., Any]
 N = symbol("n", 1, 64)
 SIZES = (1, 2, 3, 4, 5, 7, 8, 17)
-MAXIMUM_ELEMENTS = 4000
+LARGE_SIZES = (1, 3, 8, 16, 33, 48)
+MAXIMUM_ELEMENTS, LARGE_ELEMENTS = 4000, 40000  # from 16384 on threads share the work of a nest
 EXACT_UNARY = ("neg", "abs", "relu", "sign", "floor", "trunc")
 SMOOTH_UNARY = ("tanh", "sigmoid", "silu", "softplus", "erf", "gelu_tanh")
 BINARY = ("add", "sub", "mul", "maximum", "minimum")
@@ -32,8 +33,10 @@ REDUCTIONS = ("reduce_sum", "reduce_mean", "reduce_max", "reduce_min")
 class Maker:
     """Grows a graph; every step reads values of the pool and may add one."""
 
-    def __init__(self, draw: Draw, is_symbolic: bool) -> None:
+    def __init__(self, draw: Draw, is_symbolic: bool, is_large: bool) -> None:
         self.draw = draw
+        self.sizes = LARGE_SIZES if is_large else SIZES
+        self.maximum = LARGE_ELEMENTS if is_large else MAXIMUM_ELEMENTS
         self.b = GraphBuilder("random")
         self.is_symbolic = is_symbolic
         self.random = np.random.default_rng(self.integer(0, 1 << 16))
@@ -83,7 +86,7 @@ class Maker:
     def inputs(self) -> None:
         """One to three inputs."""
         for index in range(self.integer(1, 3)):
-            shape: list[Dim] = [self.choose(SIZES) for _ in range(self.integer(1, 4))]
+            shape: list[Dim] = [self.choose(self.sizes) for _ in range(self.integer(1, 4))]
             if self.is_symbolic and (index == 0 or self.integer(0, 1)):
                 shape[0] = N
             value = self.b.input(f"x{index}", TensorType(F32, tuple(shape)))
@@ -101,7 +104,7 @@ class Maker:
 
     def fits(self, shape: Sequence[Dim]) -> bool:
         """Whether a shape stays small."""
-        return int(np.prod([s if isinstance(s, int) else 3 for s in shape])) <= MAXIMUM_ELEMENTS
+        return int(np.prod([s if isinstance(s, int) else 3 for s in shape])) <= self.maximum
 
     # Element-wise --------------------------------------------------------------------------------
     def unary(self) -> Value:
@@ -319,7 +322,7 @@ class Maker:
         if fitting and self.integer(0, 1):
             other = fitting[-self.integer(1, len(fitting))]
         elif isinstance(x.shape[-1], int):
-            other = self.constant(x.shape[-1], self.choose(SIZES))
+            other = self.constant(x.shape[-1], self.choose(self.sizes))
         else:
             return None
         shape = infer("matmul", (x, other), {})[0].shape
@@ -357,18 +360,69 @@ class Maker:
                             dilations=(1,) * spatial, groups=groups)  # fmt: skip
         return result if self.fits(result.shape) else None
 
+    def enlarged(self) -> Value | None:
+        """A transposed convolution or a resize."""
+        x = self.any(3, 4)
+        if x.rank not in (3, 4) or not isinstance(x.shape[1], int):
+            return None
+        spatial = x.rank - 2
+        if self.integer(0, 1):
+            mode = self.choose(("nearest", "linear", "cubic"))
+            size = tuple(self.choose((1, 3, 6)) for _ in range(spatial))
+            if not self.fits((*x.shape[:2], *size)):
+                return None
+            result = self.b.add("resize", x, size=size, mode=mode, coordinates="half_pixel",
+                                antialias=False)  # fmt: skip
+            return self.keep(result, x in self.exact and mode == "nearest")
+        groups = self.choose([g for g in (1, 2, 3) if x.shape[1] % g == 0])
+        weights = self.constant(x.shape[1], self.integer(1, 3), *(3,) * spatial)
+        result = self.b.add("conv_transpose", x, weights, strides=(2,) * spatial,
+                            padding=((1, 0),) * spatial, dilations=(1,) * spatial,
+                            output_padding=(1,) * spatial, groups=groups)  # fmt: skip
+        return result if self.fits(result.shape) else None
+
+    # Kernels with several results or writes ------------------------------------------------------
+    def selected(self) -> Value | None:
+        """Values or positions of a sort or of the largest elements."""
+        x = self.any_exact()
+        if not x.rank:
+            return None
+        axis, flag = self.integer(0, x.rank - 1), bool(self.integer(0, 1))
+        if self.integer(0, 1):
+            results = self.b.add_node("sort", [x], {"axis": axis, "descending": flag})
+        else:
+            results = self.b.add_node("top_k", [x], {"axis": axis, "k": 1, "largest": flag})
+        values, positions = results
+        chosen = self.choose((values, positions))
+        return self.keep(chosen, exact=True)
+
+    def scattered(self) -> Value | None:
+        """Rows of a value replaced by, or added to, rows of another or of itself."""
+        x = self.any(2, 3, 4)
+        if not x.rank or not isinstance(x.shape[0], int):
+            return None
+        fitting = [v for v in self.pool if v.rank == x.rank and v.shape[1:] == x.shape[1:]]
+        updates = fitting[-self.integer(1, len(fitting))]
+        if not isinstance(updates.shape[0], int) or updates.shape[0] > x.shape[0]:
+            return None
+        places = self.random.permutation(x.shape[0])[: updates.shape[0]].reshape(-1, 1)
+        result = self.b.add("scatter_nd", x, self.b.constant(places), updates)
+        return self.keep(result, x in self.exact and updates in self.exact)
+
 
 STEPS = (
     "unary", "unary", "clamped", "binary", "binary", "binary", "chosen", "rounded",
     "reshaped", "transposed", "broadcasted", "sliced", "moved", "padded", "joined", "joined",
-    "gathered", "reduced", "position", "normalised", "product", "convolved", "convolved",
+    "gathered", "enlarged", "selected", "scattered", "reduced", "position", "normalised",
+    "product", "convolved", "convolved",
 )  # fmt: skip
 
 
 @st.composite
 def graphs(draw: Draw) -> Graph:
     """A graph of up to fifteen steps with up to four outputs, which may repeat or be inputs."""
-    maker = Maker(draw, is_symbolic=bool(draw(st.booleans())))
+    is_symbolic, is_large = bool(draw(st.booleans())), draw(st.integers(0, 3)) == 3
+    maker = Maker(draw, is_symbolic, is_large)
     maker.inputs()
     for _ in range(maker.integer(2, 15)):
         maker.grow()

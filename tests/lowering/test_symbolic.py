@@ -18,7 +18,7 @@ from tests.lowering.native import difference, run_native
 N, H, W = symbol("n", 0, 64), symbol("h", 1, 64), symbol("w", 1, 64)
 SIZES = ((1, 5, 7), (3, 9, 2), (2, 17, 33), (0, 5, 7))
 Arrays = dict[str, npt.NDArray[Any]]
-RESIZE = {"coordinates": "half_pixel", "antialias": False}
+RESIZE: dict[str, Any] = {"coordinates": "half_pixel", "antialias": False}
 
 
 def image(b: GraphBuilder, channels: int = 3) -> Value:
@@ -48,7 +48,7 @@ def transposed(b: GraphBuilder) -> Value:
 
 def window(op: str, **extra: Any) -> Callable[[GraphBuilder], Value]:
     """A pooling of stride 2."""
-    edges = {"kernel": (2, 2), "strides": (2, 2), "padding": ((1, 1), (1, 0))}
+    edges: dict[str, Any] = {"kernel": (2, 2), "strides": (2, 2), "padding": ((1, 1), (1, 0))}
     return lambda b: b.add(op, image(b), **edges, **extra)
 
 
@@ -83,7 +83,8 @@ CASES: dict[str, Callable[[GraphBuilder], Value]] = {
     "avg_pool_counted": window("avg_pool", ceil_mode=False, count_include_pad=False),
     "adaptive_avg_pool": lambda b: b.add("adaptive_avg_pool", image(b), output_size=(3, 2)),
     "adaptive_max_pool": lambda b: b.add("adaptive_max_pool", image(b), output_size=(5, 1)),
-    "resize_double": lambda b: b.add("resize", image(b), size=(H * 2, W * 2), mode="linear", **RESIZE),
+    "resize_double": lambda b: b.add("resize", image(b), size=(H * 2, W * 2), mode="linear",
+                                     **RESIZE),
     "resize_fixed": lambda b: b.add("resize", image(b), size=(7, 5), mode="cubic", **RESIZE),
     "resize_nearest": lambda b: b.add("resize", image(b), size=(W, H), mode="nearest", **RESIZE),
     "resize_antialias": lambda b: b.add("resize", image(b), size=(4, 9), mode="linear",
