@@ -49,8 +49,9 @@ class Maker:
         return int(self.draw(st.integers(low, high)))
 
     def choose(self, options: Sequence[Any]) -> Any:
-        """A drawn option."""
-        return options[self.integer(0, len(options) - 1)]
+        """An option; the generator's own numbers even out that small ones are drawn more often."""
+        shift = int(self.random.integers(len(options)))
+        return options[(self.integer(0, len(options) - 1) + shift) % len(options)]
 
     def array(self, *shape: int) -> npt.NDArray[np.float32]:
         """Multiples of 1/4 between -2 and 2."""
