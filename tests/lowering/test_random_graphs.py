@@ -23,7 +23,7 @@ from tests.lowering.native import HOST, run_native
 from tests.lowering.random_graphs import graphs, sample_inputs
 
 SETTINGS = settings(
-    max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=50, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
 TOLERANCE = 1e-5  # of the largest number that occurs anywhere in the graph
 

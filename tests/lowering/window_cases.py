@@ -91,7 +91,7 @@ _CONVOLUTIONS: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
 
 def _conv() -> Iterator[Case]:
     for number, (x, w, attributes) in enumerate(_CONVOLUTIONS):
-        for dtype in FLOATS if number < 3 else (F32, BF16):
+        for dtype in FLOATS if number < 3 else (F32, BF16)[: 1 + (number % 3 == 0)]:
             operands = [numbers(dtype, *x), fixed(numbers(dtype, *w))]
             if number % 2:
                 operands.append(fixed(numbers(F32 if dtype is BF16 else dtype, w[0])))
