@@ -78,7 +78,7 @@ def _can_be_placed(operand: Value, node: Node, lowering: Lowering) -> bool:
     producer = lowering.producer_or_none(operand)
     if producer is None or producer.op in VIEWS or node.operands.count(operand) > 1:
         return False
-    if any(operand in e.values and operand is not e.end for e in lowering.epilogues.values()):
+    if lowering.stays_in_registers(operand):
         return False
     return (operand in lowering.channels_last) == (node.result in lowering.channels_last)
 

@@ -103,6 +103,7 @@ class Lowering:
         for index, value in enumerate(graph.outputs):
             self._output_index.setdefault(value, index)
         self.epilogues: dict[Node, Epilogue] = plan_epilogues(graph, self)
+        self._claimed = {v for epilogue in self.epilogues.values() for v in epilogue.values}
         self._ends = {epilogue.end: node for node, epilogue in self.epilogues.items()}
         self.placements = concat.plan_placements(graph, self)
 
@@ -141,7 +142,7 @@ class Lowering:
 
     def _is_needed_in_memory(self, node: Node) -> bool:
         value = node.results[0]
-        if any(value in epilogue.values for epilogue in self.epilogues.values()):
+        if value in self._claimed:
             return False
         readers = self.consumers.get(value, [])
         if value in self.placements or value in self._output_index:
@@ -207,7 +208,11 @@ class Lowering:
         node = self.producer(value)
         if node.op in DIRECT or node in self.epilogues:
             return False
-        return not any(value in epilogue.values for epilogue in self.epilogues.values())
+        return value not in self._claimed
+
+    def stays_in_registers(self, value: Value) -> bool:
+        """Whether `value` exists only between a contraction and the end of its epilogue."""
+        return value in self._claimed and value not in self._ends
 
     def materialize(self, value: Value) -> Tensor:
         """Write `value` to memory unless it is there already."""
