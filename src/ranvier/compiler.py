@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import llvmlite
+import numpy as np
 
 from ranvier import __version__
 from ranvier.artifact import format as rvr
+from ranvier.artifact.checksum import sha256
 from ranvier.artifact.expression import Expr
 from ranvier.artifact.writer import Payload
 from ranvier.codegen.emit import EmittedProgram, emit_program
@@ -126,12 +127,12 @@ class WeightEntries:
 
     def __init__(self) -> None:
         self.entries: dict[str, Payload] = {}
-        self._names: dict[bytes, str] = {}
+        self._names: dict[str, str] = {}
 
     def name_of(self, buffer: Buffer) -> str:
         """The entry that holds the buffer's data."""
         assert buffer.data is not None
-        digest = hashlib.sha256(buffer.data.tobytes()).digest()
+        digest = sha256(buffer.data.reshape(-1).view(np.uint8))
         if digest not in self._names:
             self._names[digest] = f"weights/{len(self._names)}"
             self.entries[self._names[digest]] = buffer.data

@@ -162,6 +162,10 @@ class FunctionBuilder:
         """add, sub, mul, fadd, fmul, and, or, xor, shl, lshr, sdiv... on operands of one type."""
         return self.emit(f"{opcode} {a.type} {a.text}, {b.text}", a.type)
 
+    def ceil_div(self, a: Val, b: Val) -> Val:
+        """a / b of unsigned integers, rounded up."""
+        return self.binary("udiv", self.binary("add", a, self.binary("sub", b, int_const(1))), b)
+
     def compare(self, predicate: str, a: Val, b: Val) -> Val:
         """icmp or fcmp, e.g. `icmp ult`, `fcmp olt`."""
         return self.emit(f"{predicate} {a.type} {a.text}, {b.text}", vector(lanes_of(a.type), I1))

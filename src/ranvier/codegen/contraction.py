@@ -126,7 +126,7 @@ class _Kernel:
         total = f.binary("mul", self.row_count, self.index.scalar(self.contraction.batches))
         cells = f.binary("mul", total, self.panel_count)
         work = f.binary("mul", cells, self.index.scalar(self.layout.steps * self.layout.vectors))
-        useful = _ceil_div(f, work, int_const(_GRAIN))
+        useful = f.ceil_div(work, int_const(_GRAIN))
         threads = self._minimum(f.arg("threads"), self._maximum(useful, int_const(1)))
         splits = self._panel_splits(threads, total)
         thread = f.arg("thread")
@@ -158,12 +158,12 @@ class _Kernel:
         stop = f.binary("add", threads, int_const(1))
         with f.loop_carrying(int_const(1), stop, 1, initial, "splits") as loop:
             splits = loop.index
-            panels = _ceil_div(f, self.panel_count, splits)
-            rows = _ceil_div(f, total, f.binary("udiv", threads, splits))
+            panels = f.ceil_div(self.panel_count, splits)
+            rows = f.ceil_div(total, f.binary("udiv", threads, splits))
             compute = f.binary("mul", f.binary("mul", panels, rows), row_work)
             batches = int_const(1)
             if self.contraction.b_batch_stride != 0:
-                batches = _ceil_div(f, rows, self._maximum(self.row_count, int_const(1)))
+                batches = f.ceil_div(rows, self._maximum(self.row_count, int_const(1)))
             panel_bytes = f.binary("mul", f.binary("mul", panels, self.panel_bytes), batches)
             traffic = f.binary("add", panel_bytes, f.binary("mul", rows, row_bytes))
             traffic = f.binary("udiv", traffic, int_const(_STREAM_BYTES))
@@ -207,8 +207,8 @@ class _Kernel:
         left = self._minimum(
             f.binary("sub", self.row_count, first), f.binary("sub", share.end_row, at)
         )
-        blocks = _ceil_div(f, left, self.block_rows)
-        count = _ceil_div(f, left, blocks)
+        blocks = f.ceil_div(left, self.block_rows)
+        count = f.ceil_div(left, blocks)
         yield batch, first, count
         f.jump(latch)
         f.begin(latch)
@@ -232,7 +232,7 @@ class _Kernel:
     # Panels and row tiles ------------------------------------------------------------------------
     def _panels(self, share: _Share, batch: Val, first: Val, count: Val, rows_at: Val) -> None:
         f = self.f
-        tiles = _ceil_div(f, count, int_const(self.rows))
+        tiles = f.ceil_div(count, int_const(self.rows))
         base = f.binary("udiv", count, tiles)
         larger = f.binary("sub", count, f.binary("mul", base, tiles))
         smaller = f.binary("sub", tiles, larger)
@@ -285,7 +285,3 @@ class _Kernel:
 
     def _maximum(self, a: Val, b: Val) -> Val:
         return self.f.call("llvm.umax.i64", I64, a, b)
-
-
-def _ceil_div(f: FunctionBuilder, a: Val, b: Val) -> Val:
-    return f.binary("udiv", f.binary("add", a, f.binary("sub", b, int_const(1))), b)

@@ -29,6 +29,7 @@ from ranvier.codegen.builder import (
 from ranvier.codegen.expression import ExpressionEmitter
 from ranvier.codegen.indices import IndexEmitter, Lanes
 from ranvier.codegen.microkernel import Tile, zero_sums
+from ranvier.codegen.scalar_ops import LONG
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
 from ranvier.ir.dtype import F32
@@ -45,12 +46,6 @@ from ranvier.lowering.expression import (
 )
 from ranvier.lowering.kernels.contraction import BATCH, COLUMN, ROW, Contraction
 from ranvier.lowering.kernels.nest import Store
-
-LONG = frozenset({
-    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos",
-    "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "sigmoid", "erf", "silu", "softplus",
-    "mish", "gelu", "elu", "pow", "atan2", "fmod", "remainder", "floor_div",
-})  # fmt: skip
 
 
 class Epilogue:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from ranvier.codegen.builder import I1, I64, PTR, FunctionBuilder, ModuleWriter, Val, int_const
 from ranvier.codegen.expression import ExpressionEmitter, Lanes
 from ranvier.codegen.reduction import hoist, lanes_for, prepare, tail_mask
+from ranvier.codegen.scalar_ops import LONG
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
 from ranvier.lowering.expression import (
@@ -36,13 +37,6 @@ _TINY = 16384  # below this many element operations one thread does all
 _PARTS_PER_THREAD = 4  # ranges per thread that make a balanced split
 _ENOUGH_PARTS = 64  # static iterations with which the vectorised loop is never cut
 _CHUNK = "chunk."
-_COSTLY = frozenset(
-    {
-        "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin",
-        "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "sigmoid", "erf", "silu",
-        "softplus", "mish", "gelu", "elu", "pow", "atan2", "fmod", "remainder", "floor_div",
-    }
-)  # fmt: skip
 
 
 def emit_nest(module: ModuleWriter, name: str, nest: Nest, target: Target) -> None:
@@ -238,9 +232,9 @@ class _NestWriter:
         alone = f.compare("icmp eq", threads, int_const(1))
         wanted = f.select(alone, int_const(1), wanted)
         safe = f.call("llvm.smax.i64", I64, parts, int_const(1))
-        chunks = _ceil_div(f, wanted, safe)
-        size = _ceil_div(f, extent, chunks)
-        granules = _ceil_div(f, size, int_const(self._granule))
+        chunks = f.ceil_div(wanted, safe)
+        size = f.ceil_div(extent, chunks)
+        granules = f.ceil_div(size, int_const(self._granule))
         size = f.binary("mul", granules, int_const(self._granule))
         return f.call("llvm.smax.i64", I64, size, int_const(self._granule))
 
@@ -248,7 +242,7 @@ class _NestWriter:
         assert self._vector is not None
         f = self._f
         self._size_of_chunk = self._chunk_size(_product(f, [axis.extent for axis in axes]))
-        return _ceil_div(f, self._root.emit_dim(self._vector.extent), self._size_of_chunk)
+        return f.ceil_div(self._root.emit_dim(self._vector.extent), self._size_of_chunk)
 
     def _vector_range(self, emitter: ExpressionEmitter) -> None:
         if self._vector is None:
@@ -360,7 +354,7 @@ def _weight(values: Sequence[Expression]) -> int:
     """Rough cost of one element, in cheap operations."""
     total = 0
     for value in values:
-        own = isinstance(value, Apply) and value.op in _COSTLY
+        own = isinstance(value, Apply) and value.op in LONG
         below = [] if isinstance(value, Reduce) else list(children(value))
         total += (8 if own else 0) + _weight(below)
     return total
@@ -370,7 +364,7 @@ def _size(values: Sequence[Expression]) -> int:
     """Instructions of the innermost body, roughly."""
     total = 0
     for value in values:
-        cost = 16 if isinstance(value, Apply) and value.op in _COSTLY else 1
+        cost = 16 if isinstance(value, Apply) and value.op in LONG else 1
         total += cost + _size(children(value))
     return total
 
@@ -387,10 +381,6 @@ def _product(f: FunctionBuilder, values: Sequence[Val]) -> Val:
     if product is None:
         return int_const(fixed)
     return product if fixed == 1 else f.binary("mul", product, int_const(fixed))
-
-
-def _ceil_div(f: FunctionBuilder, a: Val, b: Val) -> Val:
-    return f.binary("udiv", f.binary("add", a, f.binary("sub", b, int_const(1))), b)
 
 
 def _digits(f: FunctionBuilder, number: Val, axes: Sequence[_Axis]) -> list[Val]:

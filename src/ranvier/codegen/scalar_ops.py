@@ -329,3 +329,10 @@ _OPERATORS: dict[str, Emitter] = {
     **{name: _function(name) for name in math.FUNCTIONS},
 }
 OPERATORS = frozenset({*_OPERATORS, "cast"})
+
+LONG = frozenset({
+    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos",
+    "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "sigmoid", "erf", "silu", "softplus",
+    "mish", "gelu", "elu", "pow", "atan2", "fmod", "remainder", "floor_div",
+})  # fmt: skip
+"""Operators whose code is tens of instructions per vector."""

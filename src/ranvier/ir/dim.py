@@ -184,7 +184,7 @@ def _nested_quotient(dim: Dim) -> tuple[Dim, int, Dim] | None:
         if not isinstance(atom, Compound) or atom.op != "//":
             continue
         if isinstance(atom.right, int) and atom.right > 0:
-            return atom.left, atom.right, dim - _of(atom)
+            return atom.left, atom.right, dim - of_atom(atom)
     return None
 
 
@@ -280,7 +280,7 @@ def linear_in(dim: Dim, name: str) -> tuple[Dim, Dim] | None:
     for term, factor in dim.terms:
         direct = [atom for atom in term if isinstance(atom, Symbol) and atom.name == name]
         if len(direct) > 1 or any(
-            isinstance(a, Compound) and name in symbols(_of(a)) for a in term
+            isinstance(a, Compound) and name in symbols(of_atom(a)) for a in term
         ):
             return None
         if direct:
@@ -324,7 +324,8 @@ def divides(divisor: Dim, dim: Dim) -> bool:
     return _split(dim, divisor)[1] == 0
 
 
-def _of(atom: Atom) -> Polynomial:
+def of_atom(atom: Atom) -> Polynomial:
+    """The dim that is one atom."""
     return Polynomial((((atom,), 1),))
 
 
@@ -453,7 +454,7 @@ def _evaluate_atom(atom: Atom, values: Mapping[str, int]) -> int:
 
 def _substitute_atom(atom: Atom, replacements: Mapping[str, Dim]) -> Dim:
     if isinstance(atom, Symbol):
-        return replacements.get(atom.name, _of(atom))
+        return replacements.get(atom.name, of_atom(atom))
     return _BUILD[atom.op](
         substitute(atom.left, replacements), substitute(atom.right, replacements)
     )

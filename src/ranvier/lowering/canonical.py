@@ -48,9 +48,9 @@ class Renaming:
     def _atom(self, atom: Atom) -> Dim:
         if isinstance(atom, Symbol) and atom.name in self.bound:
             return dims.symbol(atom.name)
-        if isinstance(atom, Compound) and dims.depends_on(_single(atom), self.bound):
+        if isinstance(atom, Compound) and dims.depends_on(dims.of_atom(atom), self.bound):
             left, right = self.dim(atom.left), self.dim(atom.right)
-            return _single(Compound(atom.op, left, right))
+            return dims.of_atom(Compound(atom.op, left, right))
         name = self.scalars.setdefault(atom, f"d{len(self.scalars)}")
         return dims.symbol(name)
 
@@ -70,7 +70,3 @@ class Renaming:
         """`store` with its offset and value renamed."""
         value = self.expression(store.value)
         return Store(store.operand, self.dim(store.offset), store.storage, value)
-
-
-def _single(atom: Atom) -> Polynomial:
-    return Polynomial((((atom,), 1),))

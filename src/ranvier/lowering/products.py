@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ranvier.ir import dim as dims
-from ranvier.ir.dim import Atom, Compound, Dim, Polynomial, Symbol
+from ranvier.ir.dim import Atom, Compound, Dim, Symbol
 from ranvier.ir.graph import Node
 from ranvier.lowering.canonical import Renaming
 from ranvier.lowering.epilogue import Epilogue
@@ -98,14 +98,14 @@ class AbstractRenaming(Renaming):
         return dims.symbol(name)
 
     def _atom(self, atom: Atom) -> Dim:
-        if isinstance(atom, Compound) and dims.depends_on(_single(atom), self.bound):
+        if isinstance(atom, Compound) and dims.depends_on(dims.of_atom(atom), self.bound):
             right = atom.right
             divisor = (
                 self.number(right)
                 if isinstance(right, int) and right >= ABSTRACT_FROM
                 else self.dim(right)
             )
-            return _single(Compound(atom.op, self.dim(atom.left), divisor))
+            return dims.of_atom(Compound(atom.op, self.dim(atom.left), divisor))
         return super()._atom(atom)
 
     @property
@@ -114,7 +114,7 @@ class AbstractRenaming(Renaming):
         return tuple(
             int(atom.name[1:])
             if isinstance(atom, Symbol) and atom.name.startswith("=")
-            else _single(atom)
+            else dims.of_atom(atom)
             for atom in self.scalars
         )
 
@@ -257,7 +257,3 @@ def _in_place(
 ) -> tuple[tuple[int, int], ...]:
     pairs = in_place_pairs(lowering, scope, tensor, store.offset, store.value)
     return tuple(pair for pair in pairs if pair[1] not in (operands.a.buffer, operands.b.buffer))
-
-
-def _single(atom: Atom) -> Polynomial:
-    return Polynomial((((atom,), 1),))
