@@ -32,7 +32,8 @@ EMITTERS: dict[type, Emitter] = {  # kernel description -> code generator
     Sort: emit_sort,  # type: ignore[dict-item]
 }
 # Words of the context, docs/architecture.md section 4.
-_BUFFERS, _DIMS, _PROFILE, _FIRST, _END = range(5)
+_BUFFERS, _DIMS, _BEGINS, _FIRST, _END = range(5)
+_FINISHES = 6
 
 
 @dataclass(frozen=True)
@@ -89,20 +90,22 @@ def _emit_run(
         module, "ranvier_run", [("context", PTR), ("thread", I64), ("threads", I64)]
     )
     context, thread, threads = f.arg("context"), f.arg("thread"), f.arg("threads")
-    buffers, dims, profile = (_word(f, context, word, PTR) for word in (_BUFFERS, _DIMS, _PROFILE))
+    buffers, dims, begins, finishes = (
+        _word(f, context, word, PTR) for word in (_BUFFERS, _DIMS, _BEGINS, _FINISHES)
+    )
     first, end = _word(f, context, _FIRST, I64), _word(f, context, _END, I64)
     steps = len(program.steps)
     row = f.binary("mul", thread, int_const(steps + 1))
-    ticks = f.element_pointer(profile, I64, row)
-    profiled = f.compare("icmp ne", profile, Val("null", PTR))
+    begun, finished = (_ticks(f, table, row) for table in (begins, finishes))
     for index, step in enumerate(program.steps):
         enabled = _in_range(f, index, first, end)
         with f.when(enabled, "step"):
             with f.when(f.compare("icmp ne", first, int_const(index)), "meet"):
                 f.call_void("ranvier_barrier", context, threads)
-            _tick(f, profiled, ticks, index)
+            _tick(f, begun, index)
             _call(f, step, names[step.kernel], buffers, dims, table, thread, threads)
-    _tick(f, profiled, ticks, steps)
+            _tick(f, finished, index)
+    _tick(f, begun, steps)
     f.ret()
     f.finish()
 
@@ -113,10 +116,23 @@ def _in_range(f: FunctionBuilder, index: int, first: Val, end: Val) -> Val:
     return f.emit(f"and {I1} {after.text}, {before.text}", I1)
 
 
-def _tick(f: FunctionBuilder, profiled: Val, ticks: Val, index: int) -> None:
-    with f.when(profiled, "tick"):
+@dataclass(frozen=True)
+class _Ticks:
+    """One thread's row of a table of clock readings; `wanted` (i1) says whether there is one."""
+
+    row: Val
+    wanted: Val
+
+
+def _ticks(f: FunctionBuilder, table: Val, row: Val) -> _Ticks:
+    wanted = f.compare("icmp ne", table, Val("null", PTR))
+    return _Ticks(f.element_pointer(table, I64, row), wanted)
+
+
+def _tick(f: FunctionBuilder, ticks: _Ticks, index: int) -> None:
+    with f.when(ticks.wanted, "tick"):
         now = f.emit("call i64 @llvm.readcyclecounter()", I64)
-        f.store(now, f.element_pointer(ticks, I64, int_const(index)), 8)
+        f.store(now, f.element_pointer(ticks.row, I64, int_const(index)), 8)
 
 
 def _call(

@@ -30,6 +30,7 @@ PLANS_KEPT = 64
 
 _CONTEXT_WORDS = 32
 _STEP_WORDS = slice(3, 5)
+_PROFILE_WORDS = slice(2, 7, 4)  # when steps begin, and when they are finished
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -245,14 +246,16 @@ class Model:
         """
         values = self._signature.bind_names(inputs)
         steps = self._program.steps
-        ticks = np.zeros((self.cores.count, len(steps) + 1), np.uint64)
+        ticks = np.zeros((2, self.cores.count, len(steps) + 1), np.uint64)
         start = time.perf_counter()
         self._execute(values, ticks)
         seconds = time.perf_counter() - start
         scope = {**self._signature.solve(self._convert(values)[1]), "threads": self.cores.count}
         return Profile(
             steps=steps,
-            ticks=ticks,
+            ticks=ticks[0],
+            finishes=ticks[1, :, :-1],
+            started=start,
             seconds=seconds,
             flops=tuple(evaluate(step.flops, scope) for step in steps),
             bytes=tuple(evaluate(step.bytes, scope) for step in steps),
@@ -325,12 +328,12 @@ class Model:
                 record.bind_arena(address)
             outputs = [np.empty(shape, dtype) for shape, dtype, _ in record.outputs]
             if ticks is not None:
-                record.words[2] = address_of(ticks)
+                record.words[_PROFILE_WORDS] = address_of(ticks[0]), address_of(ticks[1])
             try:
                 self._launch(record, pointers, outputs)
             finally:
                 if ticks is not None:
-                    record.words[2] = 0
+                    record.words[_PROFILE_WORDS] = 0
         return outputs
 
     def _prepare(self) -> None:

@@ -18,12 +18,17 @@ class Profile:
         steps: the program's steps.
         ticks: uint64 of shape (threads, steps + 1): when a thread began each step, and when it
             ended the last.
+        finishes: uint64 of shape (threads, steps): when a thread had done its share of each step,
+            before it waited for others; all zero where the artifact is too old to say.
+        started: when the call began, in seconds of `time.perf_counter`.
         seconds: wall time of the call.
         flops, bytes: estimated work of every step at the call's shapes.
     """
 
     steps: tuple[Step, ...]
     ticks: NDArray[np.uint64]
+    finishes: NDArray[np.uint64]
+    started: float
     seconds: float
     flops: tuple[int, ...]
     bytes: tuple[int, ...]
