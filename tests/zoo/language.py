@@ -1,4 +1,4 @@
-"""Language models of the `transformers` package: MiniLM (trained), DistilBERT, GPT-2 prefill."""
+"""Language models of `transformers`: MiniLM (trained), DistilBERT, BERT, GPT-2 prefill."""
 
 from __future__ import annotations
 
@@ -71,6 +71,18 @@ def build_distilbert() -> nn.Module:
         config = DistilBertConfig()
         config._attn_implementation = "sdpa"
         return TensorOutput(DistilBertModel(config), "last_hidden_state")
+
+    return build_seeded(make)
+
+
+def build_bert_base() -> nn.Module:
+    """BERT base without its pooler, seeded random weights."""
+    from transformers import BertConfig, BertModel
+
+    def make() -> nn.Module:
+        config = BertConfig()
+        config._attn_implementation = "sdpa"
+        return TensorOutput(BertModel(config, add_pooling_layer=False), "last_hidden_state")
 
     return build_seeded(make)
 

