@@ -253,6 +253,7 @@ class Model:
         scope = {**self._signature.solve(self._convert(values)[1]), "threads": self.cores.count}
         return Profile(
             steps=steps,
+            buffers=self._program.buffers,
             ticks=ticks[0],
             finishes=ticks[1, :, :-1],
             started=start,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranvier.artifact.format import Step
+from ranvier.artifact.format import Buffer, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class Profile:
     """The clock of every thread at every step of one call.
 
     Attributes:
-        steps: the program's steps.
+        steps, buffers: of the program.
         ticks: uint64 of shape (threads, steps + 1): when a thread began each step, and when it
             ended the last.
         finishes: uint64 of shape (threads, steps): when a thread had done its share of each step,
@@ -26,6 +26,7 @@ class Profile:
     """
 
     steps: tuple[Step, ...]
+    buffers: tuple[Buffer, ...]
     ticks: NDArray[np.uint64]
     finishes: NDArray[np.uint64]
     started: float
