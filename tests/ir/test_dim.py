@@ -19,6 +19,7 @@ from ranvier.ir.dim import (
     minimum,
     modulo,
     product,
+    rejoin,
     substitute,
     symbol,
 )
@@ -72,6 +73,7 @@ def pairs(draw: Callable[..., object]) -> tuple[Dim, int, dict[str, int]]:
 def test_arithmetic_agrees_with_integers(found: tuple[Dim, int, dict[str, int]]) -> None:
     dim, value, values = found
     assert evaluate(dim, values) == value
+    assert evaluate(rejoin(dim), values) == value
     low, high = bounds(dim)
     assert low is None or low <= value
     assert high is None or value <= high
@@ -101,6 +103,14 @@ def test_canonical_form(dim: Dim, text: str) -> None:
 def test_equal_polynomials_are_equal() -> None:
     assert (N + H) * (N - H) == N * N - H * H
     assert hash((N + 1) * 2) == hash(N * 2 + 2)
+
+
+def test_quotients_and_remainders_rejoin() -> None:
+    x = N * 3 + H
+    assert rejoin(64 * floordiv(x, 64) + modulo(x, 64)) == x
+    assert rejoin(N * modulo(H, 7) + 7 * N * floordiv(H, 7) + 2) == N * H + 2
+    alone = modulo(x, 64) + 32 * floordiv(x, 64)
+    assert rejoin(alone) == alone
 
 
 def test_linear_in() -> None:

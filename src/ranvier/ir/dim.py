@@ -266,6 +266,35 @@ def symbols(dim: Dim) -> dict[str, Symbol]:
     return found
 
 
+def compounds(dim: Dim) -> set[Compound]:
+    """All quotients, remainders and extrema in `dim`."""
+    found: set[Compound] = set()
+    _visit(dim, lambda atom: found.add(atom) if isinstance(atom, Compound) else None)
+    return found
+
+
+def rejoin(dim: Dim) -> Dim:
+    """`dim` with `c * (x // c) + x % c` written as `x`, for numbers c and any common factor."""
+    for atom in compounds(dim):
+        if atom.op != "%" or not isinstance(atom.right, int) or isinstance(dim, int):
+            continue
+        quotient = floordiv(atom.left, atom.right)
+        for term, factor in dim.terms:
+            others = _remove(term, (atom,))
+            if others is None:
+                continue
+            common = from_terms([(others, factor)])
+            joined = dim - common * (of_atom(atom) + atom.right * quotient) + common * atom.left
+            if _compound_terms(joined) < _compound_terms(dim) - 1:
+                return rejoin(joined)
+    return dim
+
+
+def _compound_terms(dim: Dim) -> int:
+    """The number of terms that have quotients, remainders or extrema."""
+    return sum(any(isinstance(atom, Compound) for atom in term) for term, _ in _terms(dim))
+
+
 def depends_on(dim: Dim, names: Iterable[str]) -> bool:
     """Whether any of the named symbols occurs in `dim`."""
     return not set(names).isdisjoint(symbols(dim))

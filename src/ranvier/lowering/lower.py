@@ -263,7 +263,15 @@ class Lowering:
         index = self._output_index.get(value)
         if index is not None and order == tuple(range(value.rank)):
             return self._external("output", value, index)
-        return self.temporary(value.type, order)
+        return self.temporary(value.type, order if is_last else self._order_of_reader(value))
+
+    def _order_of_reader(self, value: Value) -> tuple[int, ...] | None:
+        """The order in which the only reader of `value`, a transposition of rows, wants it."""
+        readers = self.consumers.get(value, [])
+        if len(readers) != 1 or readers[0].op != "transpose":
+            return None
+        order: tuple[int, ...] = tuple(readers[0].attribute("permutation"))
+        return order if order[-1] == value.rank - 1 else None
 
     def temporary(self, type: TensorType, order: tuple[int, ...] | None = None) -> Tensor:
         """A temporary buffer with dims stored in `order` (outermost first)."""

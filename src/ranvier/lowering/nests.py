@@ -50,6 +50,7 @@ def add_nest(
     """Append the step that stores `expression` at `offset` of `tensor` for all of `loops`."""
     value, source, operators = origin
     destination = scope.operand(tensor, written=True)
+    loops, offset, expression = split_loops(scope, loops, offset, expression, lowering.target.lanes)
     loops, offset, expression = merge_loops(loops, offset, expression)
     work = dims.product(loop.extent for loop in loops)
     renaming = Renaming(frozenset(scope.bound))
@@ -95,6 +96,43 @@ def moved_bits(expression: Expression, storage: DType) -> tuple[Expression, DTyp
         return expression, storage
     fill = encode(np.asarray(expression.fill, np.float32), storage).view(np.uint16).item()
     return replace(expression, storage=U16, fill=fill), U16
+
+
+def split_loops(
+    scope: KernelScope, loops: tuple[Loop, ...], offset: Dim, expression: Expression, lanes: int
+) -> tuple[tuple[Loop, ...], Dim, Expression]:
+    """Split loops wherever dims see them as two: v // 64 and v % 64 become loops of their own.
+
+    A loop over contiguous results is only split where what is left of it can fill `lanes`.
+    """
+    result: list[Loop] = []
+    for loop in loops:
+        while (size := _quotient_size(loop, (offset, *all_dims(expression)))) is not None:
+            linear = dims.linear_in(offset, loop.name)
+            if size < lanes and linear is not None and linear[0] == 1:
+                break
+            outer, inner = scope.loop(loop.extent // size), scope.loop(size)
+            change = partial(
+                dims.substitute,
+                replacements={loop.name: outer.variable * size + inner.variable},
+            )
+            offset, expression = change(offset), map_dims(expression, change)
+            result.append(outer)
+            loop = inner
+        result.append(loop)
+    return tuple(result), offset, expression
+
+
+def _quotient_size(loop: Loop, found: Iterable[Dim]) -> int | None:
+    """The largest number that divides the extent of `loop`, and by which dims divide its variable."""
+    sizes = {
+    """The largest number that divides both the extent and, in some dim, the variable of `loop`."""
+        for dim in found
+        for atom in dims.compounds(dim)
+        if atom.op in ("//", "%") and atom.left == loop.variable and isinstance(atom.right, int)
+    }
+    usable = [s for s in sizes if s > 1 and loop.extent != s and dims.divides(s, loop.extent)]
+    return max(usable, default=None)
 
 
 def merge_loops(

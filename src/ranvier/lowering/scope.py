@@ -76,7 +76,8 @@ class KernelScope:
 
 def linear_offset(indices: tuple[Dim, ...], strides: tuple[Dim, ...]) -> Dim:
     """Element offset of `indices`, without the tensor's own offset (that is in the argument)."""
-    return sum_dims(index * stride for index, stride in zip(indices, strides, strict=True))
+    total = sum_dims(index * stride for index, stride in zip(indices, strides, strict=True))
+    return dims.rejoin(total)
 
 
 def sum_dims(terms: Iterable[Dim]) -> Dim:
