@@ -1,7 +1,8 @@
 """Ranvier beside PyTorch, ONNX Runtime and OpenVINO: same model, inputs and threads, in one run.
 
 Every engine lives in a process of its own. They take turns; those that wait are stopped. A round
-is one turn of every engine, in alternating order, so drift of the machine hits all alike.
+is one turn of every engine, in alternating order, so drift of the machine hits all alike. Figures
+are written after every row, and `--resume` goes on where a run was stopped.
 
 usage: python -m benchmarks.peers --models resnet50,mobilenet_v2 --batch 1,8 --json peers.json
 """
@@ -9,84 +10,124 @@ usage: python -m benchmarks.peers --models resnet50,mobilenet_v2 --batch 1,8 --j
 from __future__ import annotations
 
 import argparse
-import json
 import os
+import shutil
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from benchmarks import engines
-from benchmarks.comparison import Plan, Result, compare
-from benchmarks.job import Job, sizes_of
-from tests import zoo
+from benchmarks.comparison import Plan, compare, is_prepared, prepare_model
+from benchmarks.engines import SETUPS
+from benchmarks.engines.engine import Pace
+from benchmarks.job import Job
+from benchmarks.machine import describe_machine
+from benchmarks.result import Report, Result
+from benchmarks.rows import QUICK, ROWS, Row, select
+from benchmarks.table import text_table
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line, compare, print one table per model and batch."""
+    """Parse the command line, compare, print one table per row and precision."""
     options = _parser().parse_args(arguments)
-    plan = Plan(options.rounds, options.seconds)
-    results: list[Result] = []
-    for jobs in _comparisons(options):
-        found = compare(jobs, plan)
-        print(_table(found), flush=True)
-        results += found
+    rows = select(QUICK if options.quick else ROWS, options.models, options.batch)
+    report = Report(describe_machine(options.threads))
+    if options.resume and options.json.exists():
+        report = replace(report, results=Report.read(options.json).results)
+    with _folder(options.folder) as folder:
+        for model, found in groupby(rows, key=lambda row: row.model):
+            report = _measure_model(model, list(found), report, folder, options)
+            if not options.folder:
+                shutil.rmtree(folder / model, ignore_errors=True)
+
+
+def _measure_model(
+    model: str, rows: Sequence[Row], report: Report, folder: Path, options: argparse.Namespace
+) -> Report:
+    """Measure the rows of one model that the report lacks; write it after each."""
+    work = [
+        (row, precision)
+        for row in rows
+        for precision in options.precision
+        if not report.has(row, precision, options.threads)
+    ]
+    if not work:
+        return report
+    at = folder / model
+    broken = ""
+    sizes = [row.sizes for row in rows]
+    if not is_prepared(at, sizes, options.precision, options.engines):
+        broken = prepare_model(model, sizes, options.precision, options.engines, at)
+    for row, precision in work:
+        jobs = [
+            Job(engine, model, row.sizes, precision, options.threads, str(at))
+            for engine in options.engines
+            if precision in SETUPS[engine].precisions
+        ]
+        start = time.perf_counter()
+        results = _broken(jobs, broken) if broken else _compare(jobs, report, options)
+        seconds = time.perf_counter() - start
+        print(text_table(results), f"\n({seconds:.0f} s)", flush=True)
+        report = replace(report, results=(*report.results, *results))
         if options.json:
-            text = json.dumps([_document(result) for result in results], indent=1)
-            options.json.write_text(text + "\n")
+            report.write(options.json)
+    return report
 
 
-def _document(result: Result) -> dict[str, object]:
-    """A result for JSON, which has no NaN: a figure that is missing is null."""
-    fields = asdict(result)
-    missing = [name for name, value in fields.items() if value != value]
-    return fields | dict.fromkeys(missing)
+def _compare(jobs: Sequence[Job], report: Report, options: argparse.Namespace) -> list[Result]:
+    pace = Pace(options.seconds, options.calls, options.longest)
+    plan = Plan(pace, options.rounds, min(options.rounds, 2), options.row_seconds)
+    peak = report.machine["peak_gflops"][jobs[0].precision]
+    return compare(jobs, plan, float("nan") if peak is None else peak * 1e9)
+
+
+def _broken(jobs: Sequence[Job], reason: str) -> list[Result]:
+    return [
+        Result(job.engine, job.model, job.sizes, job.precision, job.threads, failure=reason)
+        for job in jobs
+    ]
+
+
+@contextmanager
+def _folder(path: Path | None) -> Iterator[Path]:
+    """The folder for models: the given one, which is kept, or one that is gone afterwards."""
+    if path is not None:
+        yield path
+        return
+    with TemporaryDirectory(prefix="ranvier-peers-") as temporary:
+        yield Path(temporary)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
     threads = len(os.sched_getaffinity(0))
-    parser.add_argument("--models", default="resnet50", help="comma list, or 'all'")
-    parser.add_argument("--batch", default="1", help="comma list of batch sizes")
-    parser.add_argument("--tokens", type=int, default=128, help="sequence length")
-    parser.add_argument("--threads", type=int, default=threads)
-    parser.add_argument("--precision", default="f32,bf16", help="comma list of f32, bf16")
-    parser.add_argument("--engines", default=",".join(engines.DEFAULT), help="comma list")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0, help="length of one turn")
-    parser.add_argument("--json", type=Path, help="also write all figures to this file")
+    add = parser.add_argument
+    add("--quick", action="store_true", help="three models at batch 1")
+    add("--models", type=_names, default=[], help="comma list; all unless given")
+    add("--batch", type=_numbers, default=[], help="comma list; all unless given")
+    add("--threads", type=int, default=threads)
+    add("--precision", type=_names, default=["f32", "bf16"], help="comma list of f32, bf16")
+    add("--engines", type=_names, default=list(SETUPS), help=f"comma list of {', '.join(SETUPS)}")
+    add("--rounds", type=int, default=5)
+    add("--seconds", type=float, default=0.4, help="length of one turn")
+    add("--calls", type=int, default=5, help="calls in a turn, which is longer if they need it")
+    add("--longest", type=float, default=1.5, help="but no call begins later in a turn")
+    add("--row-seconds", type=float, default=30.0, help="fewer rounds where they take longer")
+    add("--json", type=Path, help="also write all figures to this file, after every row")
+    add("--resume", action="store_true", help="keep the rows that are in the file of --json")
+    add("--folder", type=Path, help="keep exported and compiled models here, and use them again")
     return parser
 
 
-def _comparisons(options: argparse.Namespace) -> Iterator[list[Job]]:
-    models = zoo.names() if options.models == "all" else options.models.split(",")
-    for model in models:
-        for batch in map(int, options.batch.split(",")):
-            sizes = sizes_of(model, batch, options.tokens)
-            yield [
-                Job(engine, model, sizes, precision, options.threads, folder="")
-                for engine in options.engines.split(",")
-                for precision in options.precision.split(",")
-                if precision in engines.PRECISIONS[engine]
-            ]
+def _names(text: str) -> list[str]:
+    return text.split(",")
 
 
-def _table(results: Sequence[Result]) -> str:
-    first = results[0]
-    sizes = ", ".join(f"{name} {size}" for name, size in first.sizes.items())
-    lines = [f"\n## {first.model}: {sizes}; {first.threads} threads", ""]
-    lines.append("| engine | precision | median ms | spread | p99 ms | items/s | ratio | error |")
-    lines.append("|---|---|---:|---:|---:|---:|---:|---:|")
-    lines += [_row(result) for result in results if not result.failure]
-    lines += [f"\n{result.failure}" for result in results if result.failure]
-    return "\n".join(lines)
-
-
-def _row(result: Result) -> str:
-    return (
-        f"| {result.engine} | {result.precision} | {result.median_ms:.2f} "
-        f"| ±{result.spread:.0%} | {result.p99_ms:.2f} | {result.items_per_second:.1f} "
-        f"| {result.ratio:.2f} | {result.error:.1e} |"
-    )
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
 
 
 if __name__ == "__main__":

@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from benchmarks.engines.engine import Pace, Turn
 from benchmarks.job import Job
 
 
@@ -24,7 +26,10 @@ class Worker:
     def __init__(self, job: Job) -> None:
         self.job = job
         self._log = Path(job.folder) / f"{job.key()}.log"
-        environment = os.environ | {"OMP_NUM_THREADS": str(job.threads)}
+        environment = os.environ | {
+            "OMP_NUM_THREADS": str(job.threads),
+            "OMP_PROC_BIND": "close",  # PyTorch's tuning guide; no other engine here uses OpenMP
+        }
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.worker", job.to_json()],
@@ -49,20 +54,23 @@ class Worker:
         self._process.communicate()
 
     def prepared(self) -> dict[str, float]:
-        """Wait until the engine is ready; the seconds of its stages. Leaves it stopped."""
-        stages: dict[str, float] = self._answer()
-        self._process.send_signal(signal.SIGSTOP)
-        return stages
+        """Wait until the engine has answered once: `prepare_s`, and the `error` of its answer.
 
-    def turn(self, seconds: float) -> list[float]:
-        """Run for `seconds`; milliseconds per call. Leaves the engine stopped."""
+        Leaves the engine stopped.
+        """
+        report: dict[str, float] = self._answer()
+        self._process.send_signal(signal.SIGSTOP)
+        return report
+
+    def turn(self, pace: Pace) -> Turn:
+        """Run at this pace. Leaves the engine stopped."""
         self._process.send_signal(signal.SIGCONT)
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{seconds}\n")
+        self._process.stdin.write(json.dumps(asdict(pace)) + "\n")
         self._process.stdin.flush()
-        times_ms: list[float] = self._answer()
+        turn = Turn(**self._answer())
         self._process.send_signal(signal.SIGSTOP)
-        return times_ms
+        return turn
 
     def _answer(self) -> Any:
         assert self._process.stdout is not None

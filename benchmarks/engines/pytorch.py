@@ -1,15 +1,20 @@
-"""PyTorch, eager or compiled with frozen weights; images in channels-last, its faster layout."""
+"""PyTorch, eager or compiled with frozen weights; images in channels-last, its faster layout.
+
+Settings are those of https://docs.pytorch.org/tutorials/recipes/recipes/tuning_guide.html: no
+autograd, channels-last for convolutions, OpenMP threads bound to cores (the environment of
+`turns.Worker`). `torch.compile` freezes the weights, so that Inductor packs them for oneDNN
+(torch._inductor.config.freezing, meant for inference); sizes are static.
+"""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import torch
 
-from benchmarks.engines.engine import Array, timed_calls
+from benchmarks.engines.engine import Array, Pace, Turn, input_arrays, timed_calls
 from benchmarks.job import Job
-from tests import zoo
+from tests.zoo.torchvision_import import define_detection_operators
 
 
 class PyTorch:
@@ -20,21 +25,22 @@ class PyTorch:
         self._model: Any = None
         self._inputs: tuple[torch.Tensor, ...] = ()
 
-    def prepare(self) -> dict[str, float]:
-        """Build the model, and compile it where asked."""
+    def prepare(self) -> None:
+        """Load the module, and compile it where asked."""
         torch.set_num_threads(self._job.threads)
-        start = time.perf_counter()
-        entry = zoo.model(self._job.model)
-        self._model = entry.build().requires_grad_(False)
-        self._inputs = tuple(self._convert(value) for value in entry.inputs(self._job.sizes))
+        arrays = input_arrays(self._job)
+        self._inputs = tuple(self._convert(torch.from_numpy(value)) for value in arrays)
+        define_detection_operators()  # the pickled module imports torchvision
+        self._model = torch.load(self._job.material.module, weights_only=False)
         if self._job.precision == "bf16":
             self._model = self._model.to(torch.bfloat16)
         if any(value.dim() == 4 for value in self._inputs):
             self._model = self._model.to(memory_format=torch.channels_last)
-        stages = {"load": time.perf_counter() - start}
         if self._job.engine == "torch-compile":
-            stages["compile"] = self._compile()
-        return stages
+            import torch._inductor.config as inductor
+
+            inductor.freezing = True
+            self._model = torch.compile(self._model, dynamic=False)
 
     def _convert(self, value: torch.Tensor) -> torch.Tensor:
         if self._job.precision == "bf16" and value.is_floating_point():
@@ -43,15 +49,6 @@ class PyTorch:
             value = value.contiguous(memory_format=torch.channels_last)
         return value
 
-    def _compile(self) -> float:
-        import torch._inductor.config as inductor
-
-        start = time.perf_counter()
-        inductor.freezing = True
-        self._model = torch.compile(self._model)
-        self.call()
-        return time.perf_counter() - start
-
     def call(self) -> Array:
         """Run once, without autograd."""
         with torch.no_grad():
@@ -59,6 +56,6 @@ class PyTorch:
         result: Array = output.float().numpy()
         return result
 
-    def turn(self, seconds: float) -> list[float]:
+    def turn(self, pace: Pace) -> Turn:
         """One call after the other."""
-        return timed_calls(self, seconds)
+        return timed_calls(self.call, pace)

@@ -1,51 +1,52 @@
-"""Ranvier: compiled with symbolic sizes, saved, loaded and run like any artifact."""
+"""Ranvier: an artifact with symbolic sizes, on one group of all cores or on a group per core."""
 
 from __future__ import annotations
 
 import os
-import time
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 import ranvier
-from benchmarks.engines.engine import Array, timed_calls
-from benchmarks.engines.onnx_file import input_arrays
+from benchmarks.engines.engine import (
+    Array,
+    Pace,
+    Turn,
+    input_arrays,
+    timed_calls,
+    timed_threads,
+)
 from benchmarks.job import Job
-from tests import zoo
 
 
 class RanvierEngine:
-    """Ranvier on the first CPUs of this process."""
+    """Ranvier on the CPUs of this process.
+
+    `ranvier` runs one example after the other on all cores. `ranvier-throughput` loads the file
+    once per core, which shares weights and code, and calls each from a thread of its own.
+    """
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._model: Any = None
+        self._models: list[Any] = []
         self._inputs: list[Array] = []
 
-    def prepare(self) -> dict[str, float]:
-        """Compile, save and load."""
-        entry = zoo.model(self._job.model)
-        network = entry.build()
-        start = time.perf_counter()
-        compiled = ranvier.trace(
-            network,
-            entry.example_inputs(),
-            dynamic_shapes=entry.dynamic_shapes(),
-            precision=self._job.precision,
-        )
-        path = Path(self._job.folder) / f"{self._job.key()}.rvr"
-        compiled.save(path)
-        saved = time.perf_counter()
-        self._model = ranvier.load(path, cores=sorted(os.sched_getaffinity(0)))
+    def prepare(self) -> None:
+        """Load the artifact."""
+        cpus = sorted(os.sched_getaffinity(0))
+        path = self._job.material.artifact(self._job.precision)
+        alone = self._job.engine == "ranvier-throughput"
+        groups = [[cpu] for cpu in cpus] if alone else [cpus]
+        self._models = [ranvier.load(path, cores=group) for group in groups]
         self._inputs = input_arrays(self._job)
-        return {"compile": saved - start, "load": time.perf_counter() - saved}
 
     def call(self) -> Array:
-        """Run once."""
-        return np.asarray(self._model(*self._inputs))
+        """Run once, on the first group."""
+        return np.asarray(self._models[0](*self._inputs))
 
-    def turn(self, seconds: float) -> list[float]:
-        """One call after the other."""
-        return timed_calls(self, seconds)
+    def turn(self, pace: Pace) -> Turn:
+        """One call after the other on each group."""
+        if len(self._models) == 1:
+            return timed_calls(self.call, pace)
+        return timed_threads([partial(model, *self._inputs) for model in self._models], pace)
