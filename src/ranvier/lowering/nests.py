@@ -124,9 +124,9 @@ def split_loops(
 
 
 def _quotient_size(loop: Loop, found: Iterable[Dim]) -> int | None:
-    """The largest number that divides the extent of `loop`, and by which dims divide its variable."""
-    sizes = {
     """The largest number that divides both the extent and, in some dim, the variable of `loop`."""
+    sizes = {
+        atom.right
         for dim in found
         for atom in dims.compounds(dim)
         if atom.op in ("//", "%") and atom.left == loop.variable and isinstance(atom.right, int)
