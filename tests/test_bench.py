@@ -12,7 +12,6 @@ from ranvier.errors import InputError
 from ranvier.peak import can_measure, peak_flops
 from ranvier.runtime.cores import Cores, select_cores
 from ranvier.sample_inputs import batch_symbol, complete_sizes, random_inputs
-from ranvier.step_times import chrome_trace, profile_artifact
 
 pytestmark = pytest.mark.needs("torch", "llvmlite")
 
@@ -83,14 +82,3 @@ def test_the_peak_follows_the_features() -> None:
     peak = peak_flops(("avx2", "fma"), "f32", one)
     assert peak is not None
     assert 1e9 < peak < 1e12
-
-
-def test_profile_attributes_the_whole_call(artifacts: Path) -> None:
-    found = profile_artifact(artifacts / "fixed.rvr", repeat=3)
-    assert sum(step.share for step in found.steps) == pytest.approx(1)
-    assert sum(step.microseconds for step in found.steps) == pytest.approx(found.microseconds)
-    conv = next(step for step in found.steps if "conv" in step.operators)
-    assert conv.gflops > 0
-    events = chrome_trace(found.last)["traceEvents"]
-    assert isinstance(events, list)
-    assert {event["tid"] for event in events} == set(range(found.cores))

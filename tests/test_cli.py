@@ -225,18 +225,27 @@ def test_bench_measures_every_batch(artifact: Path) -> None:
     assert "highest throughput" in result.stdout
 
 
-def test_profile_writes_a_trace(artifact: Path, tmp_path: Path) -> None:
+def test_profile_writes_a_trace_and_a_page(artifact: Path, tmp_path: Path) -> None:
+    trace, html = tmp_path / "trace.json", tmp_path / "profile.html"
     found = document("profile", artifact, "--set", "batch=2", "--sort", "execution",
-                     "--trace", tmp_path / "trace.json")  # fmt: skip
+                     "--repeat", "2", "--trace", trace, "--html", html)  # fmt: skip
     assert [step["index"] for step in found["steps"]] == list(range(len(found["steps"])))
-    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
-    steps = [event for event in events if event["ph"] == "X"]
-    assert len(steps) == len(found["steps"]) * found["cores"]
-    assert all(event["dur"] >= 0 and event["ts"] >= 0 for event in steps)
+    assert found["roofline"]["levels"][-1]["name"] == "memory"
+    events = json.loads(trace.read_text())["traceEvents"]
+    work = [event for event in events if event["ph"] == "X" and event["cat"] != "wait"]
+    assert len(work) == len(found["steps"]) * found["cores"]
+    assert all(event["dur"] >= 0 and event["ts"] >= 0 for event in work)
+    assert "<!doctype html>" in html.read_text()
     assert len(document("profile", artifact, "--top", "1", "--repeat", "2")["steps"]) == 1
+
+
+def test_profile_prints_a_table(artifact: Path) -> None:
     text = run("profile", artifact, "--repeat", "2").stdout
-    assert "tiny_models.py" in text
-    assert "GFLOP/s" in text
+    for part in ("tiny_models.py", "GFLOP/s", "balance", "roofs: f32", "memory"):
+        assert part in text
+    lines = run("profile", artifact, "--repeat", "2", "--by", "source", "--top", "1").stdout
+    assert lines.count("tiny_models.py") == 1
+    assert "calls" in run("profile", artifact, "--repeat", "2", "--by", "operators").stdout
 
 
 def test_ls_shows_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,6 +277,7 @@ def test_deployment_needs_neither_torch_nor_llvmlite(artifact: Path, tmp_path: P
         ("run", artifact),
         ("inspect", artifact),
         ("bench", artifact, "--seconds", "0.01"),
+        ("profile", artifact, "--repeat", "1", "--html", tmp_path / "profile.html"),
         ("ls",),
     ):
         result = deployed(*arguments)

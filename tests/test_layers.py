@@ -23,7 +23,7 @@ LAYERS = (
     ("artifact",),
     ("runtime",),
     ("compiler", "compile_report", "progress"),
-    ("api", "bench", "inspection", "peak", "sample_inputs", "step_times", "verification"),
+    ("api", "bench", "inspection", "peak", "profiling", "sample_inputs", "verification"),
     ("cli",),
 )
 """Parts by name, in order; those of one layer do not know each other unless `PEERS` says so."""
@@ -40,7 +40,7 @@ LIGHT = (
     "runtime",
     "inspection",
     "sample_inputs",
-    "step_times",
+    "profiling",
     "bench",
     "peak",
 )

@@ -134,10 +134,10 @@ def resident_bytes() -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def model_peak(model: Model) -> float | None:
-    """Peak of the cores of a loaded model in its precision, in operations per second."""
+def precision_peak(model: Model, precision: str) -> float | None:
+    """Peak of the cores of a loaded model in a precision, in operations per second."""
     features = next(t.features for t in model.manifest.targets if t.name == model.target)
-    return peak_flops(features, model.precision, model.cores)
+    return peak_flops(features, precision, model.cores)
 
 
 def _choices(
@@ -145,7 +145,7 @@ def _choices(
 ) -> list[dict[str, int]]:
     symbol = batch_symbol(model.manifest)
     if symbol is None and batches:
-        fixed = _leading(model, {})
+        fixed = examples_per_call(model, {})
         if any(batch != fixed for batch in batches):
             raise InputError(
                 f"{model.name} was compiled for a batch of {fixed}; compile it with a symbolic "
@@ -156,7 +156,7 @@ def _choices(
     return [complete_sizes(model.manifest, {**sizes, symbol: batch}) for batch in batches]
 
 
-def _leading(model: Model, sizes: Mapping[str, int]) -> int:
+def examples_per_call(model: Model, sizes: Mapping[str, int]) -> int:
     """Examples per call: the batch, or else the first axis of the first input."""
     symbol = batch_symbol(model.manifest)
     if symbol is not None:
@@ -172,7 +172,7 @@ def _measure(model: Model, sizes: Mapping[str, int], seconds: float) -> _Timed:
     resident = resident_bytes()
     flops = sum(model.profile(named).flops)
     arena = model.arena_bytes(**sizes)
-    return _Timed(sizes, _leading(model, sizes), times, flops, resident, arena)
+    return _Timed(sizes, examples_per_call(model, sizes), times, flops, resident, arena)
 
 
 def _times(call: Callable[[], object], seconds: float) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -191,7 +191,7 @@ def _times(call: Callable[[], object], seconds: float) -> np.ndarray[Any, np.dty
 def _peak(model: Model) -> tuple[float | None, str]:
     if not can_measure():
         return None, "unknown: measuring it needs llvmlite, pip install 'ranvier[compile]'"
-    peak = model_peak(model)
+    peak = precision_peak(model, model.precision)
     if peak is None:
         return None, f"unknown: {model.target} has no fused multiply-add"
     return peak, f"{peak / 1e9:.0f} GFLOP/s, {model.precision}, threads: {model.cores.count}"

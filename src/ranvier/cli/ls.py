@@ -9,6 +9,7 @@ from ranvier.artifact.format import Target
 from ranvier.cli.options import CoresOption, JsonOption, parse_cores
 from ranvier.cli.output import print_json
 from ranvier.inspection import lacking_here
+from ranvier.profiling.machine import cpu_name
 from ranvier.runtime.cores import cgroup_quota, select_cores
 from ranvier.runtime.cpu import host_features
 from ranvier.target import TARGETS
@@ -68,15 +69,6 @@ def _machine(cores: int | str | None) -> Machine:
     )
     environment = {name: os.environ[name] for name in VARIABLES if name in os.environ}
     return Machine(
-        _cpu_name(), os.uname().machine, selected.count, selected.cpus, selected.pinned,
+        cpu_name(), os.uname().machine, selected.count, selected.cpus, selected.pinned,
         cgroup_quota(), tuple(features), targets, environment,
     )  # fmt: skip
-
-
-def _cpu_name() -> str:
-    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-        for line in file:
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    return "unknown"
