@@ -24,6 +24,7 @@ from ranvier.lowering.expression import (
     Index,
     Loop,
     Reduce,
+    children,
     map_dims,
     relaxed,
     walk,
@@ -52,7 +53,6 @@ def add_nest(
     destination = scope.operand(tensor, written=True)
     loops, offset, expression = split_loops(scope, loops, offset, expression, lowering.target.lanes)
     loops, offset, expression = merge_loops(loops, offset, expression)
-    work = dims.product(loop.extent for loop in loops)
     renaming = Renaming(frozenset(scope.bound))
     expression, storage = moved_bits(expression, tensor.dtype)
     described = Store(
@@ -78,7 +78,7 @@ def add_nest(
             value.name,
             source,
             tuple(operators),
-            work * operation_count(expression),
+            nest_operations(loops, expression),
             moved_bytes(scope),
             in_place_pairs(lowering, scope, tensor, offset, expression),
             tensor,
@@ -209,18 +209,32 @@ def _unit_stride_score(dim: Dim, loop: Loop) -> float:
     return 1.0 if linear is not None and linear[0] == 1 else -1.0
 
 
-def operation_count(expression: Expression) -> Dim:
-    """Arithmetic operators per element, reductions multiplied out."""
-    if isinstance(expression, Apply):
-        total: Dim = 1
-        for operand in expression.operands:
-            total = total + operation_count(operand)
-        return total
-    if isinstance(expression, Reduce):
-        # An estimate: extents that depend on outer loop variables (windows, prefixes) count once.
-        extents = [loop.extent for loop in expression.loops if isinstance(loop.extent, int)]
-        return (operation_count(expression.body) + 1) * dims.product(extents)
-    return 0
+def operation_count(expression: Expression) -> int:
+    """Arithmetic operators per element, without those of reductions inside."""
+    own = isinstance(expression, Apply)
+    inside = () if isinstance(expression, Reduce) else children(expression)
+    return own + sum(operation_count(child) for child in inside)
+
+
+def nest_operations(loops: Sequence[Loop], expression: Expression) -> Dim:
+    """Arithmetic operators of a nest; an estimate, since functions count as one.
+
+    Code is generated so that a reduction runs once for all loops that it does not depend on
+    (`codegen/reduction.py`). Extents that depend on loops (windows, prefixes) count as 1.
+    """
+    reductions = dict.fromkeys(x for x in walk(expression) if isinstance(x, Reduce))
+    inner = [loop for reduction in reductions for loop in reduction.loops]
+    extents = {loop.name: loop.extent for loop in (*loops, *inner)}
+    extents = {n: 1 if dims.depends_on(e, extents) else e for n, e in extents.items()}
+    total = dims.product(extents[loop.name] for loop in loops) * operation_count(expression)
+    for reduction in reductions:
+        within = [x for x in walk(reduction) if isinstance(x, Reduce)]
+        used = {name for dim in all_dims(reduction) for name in dims.symbols(dim)}
+        used -= {loop.name for x in within for loop in x.loops}
+        used |= {loop.name for loop in reduction.loops}
+        times = dims.product(extent for name, extent in extents.items() if name in used)
+        total = total + times * (operation_count(reduction.body) + 1)
+    return total
 
 
 def moved_bytes(scope: KernelScope) -> Dim:
