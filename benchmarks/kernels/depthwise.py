@@ -20,13 +20,13 @@ from ranvier.ir import dim as dims
 from ranvier.ir.dtype import BF16, F32, DType, encode
 from ranvier.lowering.expression import Accumulator
 from ranvier.lowering.kernels import depthwise
-from ranvier.lowering.kernels.depthwise import Depthwise, pack_weights, preferred_tile
+from ranvier.lowering.kernels.depthwise import Depthwise, pack_weights, uses_pairs
 from ranvier.lowering.kernels.nest import Store
 from ranvier.target import Target, target_named
 
 BUDGET = 0.25  # seconds per measurement
-SCALARS = ("N", "H", "W", "HO", "WO", "C")
-N, H, W, HO, WO, C = (dims.symbol(name) for name in SCALARS)
+SCALARS = ("N", "H", "W", "HO", "WO", "BLOCKS")
+N, H, W, HO, WO, BLOCKS = (dims.symbol(name) for name in SCALARS)
 IMAGE, ROW, COLUMN, CHANNEL = (
     dims.symbol(name)
     for name in (depthwise.IMAGE, depthwise.ROW, depthwise.COLUMN, depthwise.CHANNEL)
@@ -67,14 +67,14 @@ LAYERS = (
 def describe(layer: Layer, dtype: DType) -> Depthwise:
     """A kernel without epilogue: input, weights and output are operands 0 to 2."""
     pad = layer.kernel // 2
-    offset = ((IMAGE * HO + ROW) * WO + COLUMN) * C + CHANNEL
+    channels = BLOCKS * 32 + layer.channels % 32
+    offset = ((IMAGE * HO + ROW) * WO + COLUMN) * channels + CHANNEL
     return Depthwise(
-        batch=N, in_height=H, in_width=W, out_height=HO, out_width=WO, channels=C,
+        batch=N, in_height=H, in_width=W, out_height=HO, out_width=WO, channels=channels,
         kernel=(layer.kernel,) * 2, strides=(layer.stride,) * 2, dilations=(1, 1),
-        padding=(pad, pad), input_operand=0, input_dtype=dtype, input_offset=0,
-        input_strides=(H * W * C, W * C, C), weight_operand=1,
+        padding=(pad, pad), right_padding=pad, input_operand=0, input_dtype=dtype, input_offset=0,
+        input_strides=(H * W * channels, W * channels, channels), weight_operand=1,
         stores=(Store(2, offset, dtype, Accumulator()),), operand_count=3, scalars=SCALARS,
-        tile=preferred_tile(layer.out_size),
     )  # fmt: skip
 
 
@@ -86,9 +86,10 @@ def measure(layer: Layer, dtype: DType, target: Target) -> float:
     shape = (layer.size, layer.size, layer.channels)
     x = aligned(encode(rng.standard_normal(shape).astype(np.float32), dtype))
     weights = rng.standard_normal((layer.kernel, layer.kernel, layer.channels))
-    packed = aligned(pack_weights(weights.astype(np.float32)))
+    pairs = uses_pairs(dtype, target.has_bf16_dot)
+    packed = aligned(pack_weights(weights.astype(np.float32), pairs))
     out = aligned(np.zeros((layer.out_size, layer.out_size, layer.channels), dtype.storage))
-    sizes = (1, layer.size, layer.size, layer.out_size, layer.out_size, layer.channels)
+    sizes = (1, layer.size, layer.size, layer.out_size, layer.out_size, layer.channels // 32)
     native = Native(str(writer), target)
     function = native.function("k", 3, 8)
     pointers = [array.ctypes.data for array in (x, packed, out)]

@@ -1,25 +1,30 @@
 """Code of the depthwise convolution kernel (`lowering/kernels/depthwise.py`).
 
-    for (image, row, channel chunk) of this thread:
-        for vector of channels:
-            for tile of output columns:
-                for ky inside the image:  load each input column once, use it for all its outputs
-                stores
+    for chunk of channels of this thread, a cache line wide:
+        for (image, output row) of this thread:
+            for vector of the chunk:
+                for tile of output columns:
+                    for ky inside the image:  load each input column once, use it for all outputs
+                    stores
 
-A tile whose input columns all exist and whose channels fill the vector is computed without any
-check. Any other tile reads a vector of zeros in place of a missing column (a select of the address,
-so the loop stays free of branches) and masks the channels. This is the direct convolution of
-"High Performance Zero-Memory Overhead Direct Convolutions" (arXiv 1809.10170) with one filter per
-channel.
+Chunks come first, so that the rows of a chunk, which `kernel height` output rows read, stay in the
+first-level cache. Rows are cut into tiles of nearly equal size, so no output is computed in vain.
+An input column that may lie outside the image is loaded from a vector of zeros (a select of the
+address, so the loop stays free of branches). Two rows of bf16 are multiplied at once where the CPU
+has the dot product: their channels are interleaved and meet pairs of weights. This is the direct
+convolution of "High Performance Zero-Memory Overhead Direct Convolutions" (arXiv 1809.10170) with
+one filter per channel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ranvier.codegen import memory
 from ranvier.codegen.builder import (
+    BFLOAT,
     FLOAT,
     I1,
     I16,
@@ -29,28 +34,37 @@ from ranvier.codegen.builder import (
     FunctionBuilder,
     ModuleWriter,
     Val,
+    element_of,
     float_const,
     int_const,
+    lanes_of,
     vector,
 )
 from ranvier.codegen.expression import ExpressionEmitter
 from ranvier.codegen.indices import IndexEmitter, Lanes, lane_steps
 from ranvier.codegen.math_context import Context
+from ranvier.codegen.scalar_ops import LONG
 from ranvier.errors import CompileError
 from ranvier.ir import dim as dims
+from ranvier.ir.dim import Dim
 from ranvier.ir.dtype import BF16, F32
-from ranvier.lowering.expression import Access, walk
+from ranvier.lowering.expression import Access, Apply, walk
 from ranvier.lowering.kernels.depthwise import (
     CHANNEL,
+    CHANNEL_UNIT,
     COLUMN,
     IMAGE,
     ROW,
-    WEIGHT_BLOCK,
     Depthwise,
+    interleaved_channels,
+    tile_sizes,
+    uses_pairs,
+    weight_block,
 )
 from ranvier.target import Target
 
-_PIECES_PER_THREAD = 16  # rows are split by channels too while a thread has fewer pieces than this
+_ROWS_PER_THREAD = 8  # threads that have fewer rows each share them by channels too
+_LINE_BYTES = 64
 
 
 def emit_depthwise(module: ModuleWriter, name: str, kernel: Depthwise, target: Target) -> None:
@@ -72,7 +86,7 @@ class _Tap:
     kx: int
 
 
-_Load = Callable[[Val, int], Val]  # (row offset in bytes, column of the tile) -> vector of channels
+_Row = Callable[[int], list[Val]]  # column of the tile -> what is multiplied, by vector
 
 
 @dataclass
@@ -94,16 +108,27 @@ class _Sizes:
 
 @dataclass
 class _Block:
-    """One vector of channels in one output row."""
+    """A group of vectors of channels in one output row."""
 
     variables: dict[str, Val]
     channel: Val
-    full: Val  # i1: all lanes are channels
-    mask: Val  # <lanes x i1>
+    live: int  # channels of the group
     weights: Val
     rows: Val  # address of the first input row inside the image, column 0, first channel
     first_ky: Val
     last_ky: Val
+
+
+@dataclass
+class _Tile:
+    """Output columns `x` ... `x + size - 1` of a block, and where its input columns lie."""
+
+    block: _Block
+    size: int
+    x: Val
+    columns: Mapping[int, list[_Tap]]
+    places: dict[int, Val]  # address in the first row, by input column
+    exists: dict[int, Val]  # i1, for the columns that may lie outside the image
 
 
 @dataclass
@@ -123,15 +148,22 @@ class _Emitter:
         self.f = FunctionBuilder(self.module, self.name, parameters)
         self.lanes = self.target.lanes
         self.vector = vector(self.lanes, FLOAT)
-        self.columns = _columns(k.tile, k.kernel[1], k.strides[1], k.dilations[1])
+        self.pairs = uses_pairs(k.input_dtype, self.target.has_bf16_dot)
+        self.group = self.lanes * (2 if self.pairs else 1)  # channels that are computed together
+        self.rest = _remainder(k.channels) % self.group
         self.zeros = memory.zeros(Context(self.f, self.target))
+        nodes = (node for store in k.stores for node in walk(store.value))
+        self.long = any(isinstance(node, Apply) and node.op in LONG for node in nodes)
 
     def emit(self) -> None:
         f = self.f
-        self.spill = f.emit(f"alloca [{self.kernel.tile} x {self.vector}], align 64", PTR)
+        if self.long:
+            self.spill = f.emit(f"alloca [{2 * self.kernel.tile} x {self.vector}], align 64", PTR)
         self.environment = {scalar: f.arg(scalar) for scalar in self.kernel.scalars}
         self.sizes = self._sizes()
-        self._pieces()
+        self.cut = self._cut()
+        with self._rows() as (row, chunk):
+            self._row(row, chunk)
         f.ret()
         f.finish()
 
@@ -154,32 +186,50 @@ class _Emitter:
         )
 
     # Work of this thread --------------------------------------------------------------------------
-    def _pieces(self) -> None:
-        """Loop over this thread's share of (image, row, channel chunk)."""
+    @contextmanager
+    def _rows(self) -> Iterator[tuple[Val, Val]]:
+        """Loop over this thread's share of (chunk of channels, row of all images)."""
         f, s = self.f, self.sizes
         batch = IndexEmitter(f, self.environment, None).scalar(self.kernel.batch)
         thread, threads = f.arg("thread"), f.arg("threads")
         rows = f.binary("mul", batch, s.out_height)
-        blocks = self._ceil_div(s.channels, int_const(self.lanes))
-        wanted = f.binary("mul", threads, int_const(_PIECES_PER_THREAD))
-        chunks = self._ceil_div(wanted, self._max(rows, int_const(1)))
-        chunks = f.select(f.compare("icmp eq", threads, int_const(1)), int_const(1), chunks)
-        chunks = self._max(self._min(chunks, blocks), int_const(1))
-        pieces = f.binary("mul", rows, chunks)
-        first = f.binary("udiv", f.binary("mul", pieces, thread), threads)
-        following = f.binary("add", thread, int_const(1))
-        last = f.binary("udiv", f.binary("mul", pieces, following), threads)
-        with f.loop(first, last) as piece:
-            row, chunk = f.binary("udiv", piece, chunks), f.binary("urem", piece, chunks)
-            image, y = f.binary("udiv", row, s.out_height), f.binary("urem", row, s.out_height)
-            begin = f.binary("udiv", f.binary("mul", chunk, blocks), chunks)
-            after = f.binary("add", chunk, int_const(1))
-            end = f.binary("udiv", f.binary("mul", after, blocks), chunks)
-            self._row(image, y, begin, end)
+        chunks = f.ceil_div(s.channels, int_const(self._chunk_channels))
+        few = f.binary("mul", threads, int_const(_ROWS_PER_THREAD))
+        by_rows = f.compare("icmp uge", rows, few)
+        by_rows = f.binary("or", by_rows, f.compare("icmp eq", threads, int_const(1)))
+        zero, one = int_const(0), int_const(1)
+        row_parts = f.select(by_rows, threads, one)
+        first_row, end_row = self._part(rows, f.select(by_rows, thread, zero), row_parts)
+        count = f.binary("sub", end_row, first_row)
+        pieces = f.binary("mul", chunks, count)
+        piece_parts = f.select(by_rows, one, threads)
+        begin, end = self._part(pieces, f.select(by_rows, zero, thread), piece_parts)
+        with f.when(f.compare("icmp ult", begin, end), "share"):
+            first_chunk, end_chunk = f.binary("udiv", begin, count), f.ceil_div(end, count)
+            with f.loop(first_chunk, end_chunk, 1, "chunk") as chunk:
+                passed = f.binary("mul", chunk, count)
+                low = self._max(f.binary("sub", begin, passed), zero)
+                high = self._min(f.binary("sub", end, passed), count)
+                low, high = f.binary("add", first_row, low), f.binary("add", first_row, high)
+                with f.loop(low, high, 1, "row") as row:
+                    yield row, chunk
 
-    def _row(self, image: Val, y: Val, begin: Val, end: Val) -> None:
-        """One output row: clip ky to the image, then loop over the vectors of channels."""
+    @property
+    def _chunk_channels(self) -> int:
+        """Channels that are a cache line of input."""
+        return max(self.group, _LINE_BYTES // self.kernel.input_dtype.size)
+
+    def _part(self, extent: Val, part: Val, parts: Val) -> tuple[Val, Val]:
+        """Begin and end of part number `part` of `parts` nearly equal ones."""
+        f = self.f
+        following = f.binary("add", part, int_const(1))
+        begin = f.binary("udiv", f.binary("mul", extent, part), parts)
+        return begin, f.binary("udiv", f.binary("mul", extent, following), parts)
+
+    def _row(self, row: Val, chunk: Val) -> None:
+        """The vectors of a chunk in one output row of one image, with ky clipped to the image."""
         f, s, k = self.f, self.sizes, self.kernel
+        image, y = f.binary("udiv", row, s.out_height), f.binary("urem", row, s.out_height)
         (dy, sy), kh = (k.dilations[0], k.strides[0]), k.kernel[0]
         top = f.binary("sub", f.binary("mul", y, int_const(sy)), s.top)
         above = f.binary("sub", int_const(0), top)
@@ -190,180 +240,265 @@ class _Emitter:
         start_row = f.binary("add", top, f.binary("mul", first_ky, int_const(dy)))
         offset = f.binary("add", s.start, f.binary("mul", image, s.image_stride))
         offset = f.binary("add", offset, f.binary("mul", start_row, s.row_stride))
-        with f.loop(begin, end) as block:
-            channel = f.binary("mul", block, int_const(self.lanes))
-            place = f.binary("add", offset, self._bytes(channel, k.input_dtype.size))
+
+        def block(channel: Val, live: int) -> _Block:
+            place = f.binary("add", offset, f.binary("mul", channel, int_const(k.input_dtype.size)))
             rows = f.element_pointer(f.arg(f"b{k.input_operand}"), "i8", place)
-            left = f.binary("sub", s.channels, channel)
-            full = f.compare("icmp sge", left, int_const(self.lanes))
-            steps = lane_steps(self.lanes, 1, I32)
-            present = f.cast("trunc", self._min(left, int_const(self.lanes)), I32)
-            mask = f.compare("icmp slt", steps, f.splat(present, self.lanes))
-            variables = {IMAGE: image, ROW: y, CHANNEL: channel}
             weights = self._weights(channel)
-            self._columns(_Block(variables, channel, full, mask, weights, rows, first_ky, last_ky))
+            variables = {IMAGE: image, ROW: y}
+            return _Block(variables, channel, live, weights, rows, first_ky, last_ky)
+
+        begin = f.binary("mul", chunk, int_const(self._chunk_channels))
+        end = f.binary("add", begin, int_const(self._chunk_channels))
+        whole = f.binary("sub", s.channels, int_const(self.rest))
+        with f.loop(begin, self._min(end, whole), self.group, "channel") as channel:
+            self._columns(block(channel, self.group))
+        if self.rest:
+            with f.when(f.compare("icmp sge", end, s.channels), "rest"):
+                self._columns(block(whole, self.rest))
 
     def _weights(self, channel: Val) -> Val:
-        """Address of the weights of tap 0 for the vector of channels."""
+        """Address of the weights of tap 0 for the group that begins at `channel`."""
         f, taps = self.f, self.kernel.kernel[0] * self.kernel.kernel[1]
-        block = f.binary("udiv", channel, int_const(WEIGHT_BLOCK))
-        within = f.binary("urem", channel, int_const(WEIGHT_BLOCK))
-        start = f.binary("mul", block, int_const(taps * WEIGHT_BLOCK))
+        size = weight_block(self.pairs)
+        block = f.binary("udiv", channel, int_const(size))
+        within = f.binary("urem", channel, int_const(size))
+        start = f.binary("mul", block, int_const(taps * size))
         base = f.arg(f"b{self.kernel.weight_operand}")
         return f.element_pointer(base, FLOAT, f.binary("add", start, within))
 
+    def _vectors(self, live: int) -> int:
+        """Vectors that hold `live` channels."""
+        return -(-live // self.lanes)
+
+    # Tiles ----------------------------------------------------------------------------------------
+    def _cut(self) -> tuple[Val, Val]:
+        """How rows are cut (`tile_sizes`): the smaller size, and the tiles that have one more."""
+        f, width, tile = self.f, self.sizes.out_width, self.kernel.tile
+        tiles = f.ceil_div(width, int_const(tile))
+        narrow = f.compare("icmp ult", width, int_const((tile + 1) // 2))
+        tiles = self._max(f.select(narrow, width, tiles), int_const(1))
+        return f.binary("udiv", width, tiles), f.binary("urem", width, tiles)
+
     def _columns(self, block: _Block) -> None:
-        """Loop over the tiles of a row."""
+        """All tiles of a row: first the larger ones, then those with a column less."""
+        f, (base, larger) = self.f, self.cut
+        sizes = tile_sizes(self.kernel.out_width, self.kernel.tile)
+        emitters = self._epilogue(block)
+        with f.loop(int_const(0), int_const(2), 1, "part") as part:
+            is_first = f.compare("icmp eq", part, int_const(0))
+            size = f.select(is_first, f.binary("add", base, int_const(1)), base)
+            before = f.binary("mul", larger, f.binary("add", base, int_const(1)))
+            start = f.select(is_first, int_const(0), before)
+            end = f.select(is_first, before, self.sizes.out_width)
+            labels = {known: f.label("tiles") for known in sizes}
+            after = f.label("after")
+            cases = " ".join(f"i64 {known}, label %{label}" for known, label in labels.items())
+            f.raw(f"switch {size}, label %{after} [{cases}]")
+            for known, label in labels.items():
+                f.begin(label)
+                with f.loop(start, end, known, "x") as x:
+                    tile = self._tile(block, known, x)
+                    self._store(emitters, tile, self._sum(tile))
+                f.jump(after)
+            f.begin(after)
+
+    def _tile(self, block: _Block, size: int, x: Val) -> _Tile:
         f, s, k = self.f, self.sizes, self.kernel
-        with f.loop(int_const(0), s.out_width, k.tile) as x:
-            remaining = f.binary("sub", s.out_width, x)
-            whole = f.compare("icmp sge", remaining, int_const(k.tile))
-            totals = self._tile(block, x, whole)
-            unrolled, counted, done = f.label("whole"), f.label("part"), f.label("stored")
-            f.branch(f.binary("and", whole, block.full), unrolled, counted)
-            f.begin(unrolled)
-            emitter = self._epilogue(block, None)
-            for output, total in enumerate(totals):
-                self._store(emitter, f.binary("add", x, int_const(output)), total)
-            f.jump(done)
-            f.begin(counted)
-            self._store_part(block, x, remaining, totals)
-            f.jump(done)
-            f.begin(done)
-
-    def _tile(self, block: _Block, x: Val, whole: Val) -> list[Val]:
-        """The sums of a tile; three codes: all columns inside, some outside, some lanes unused."""
-        f, s = self.f, self.sizes
-        left = f.binary("sub", f.binary("mul", x, int_const(self.kernel.strides[1])), s.left)
-        farthest = f.binary("add", left, int_const(max(self.columns)))
-        inside = f.binary("and", whole, f.compare("icmp sge", left, int_const(0)))
-        inside = f.binary("and", inside, f.compare("icmp slt", farthest, s.width))
-        wide, plain, border = f.label("wide"), f.label("plain"), f.label("border")
-        masked, done = f.label("masked"), f.label("summed")
-        f.branch(block.full, wide, masked)
-        f.begin(wide)
-        f.branch(inside, plain, border)
-        incoming: list[tuple[list[Val], str]] = []
-
-        def sum_in(load: _Load) -> None:
-            incoming.append((self._sum(block, load), f.block))
-            f.jump(done)
-
-        f.begin(plain)
-        sum_in(self._plain_loads(block, left))
-        f.begin(border)
-        sum_in(self._checked_loads(block, left, None))
-        f.begin(masked)
-        sum_in(self._checked_loads(block, left, block.mask))
-        f.begin(done)
-        return [
-            f.phi(self.vector, *((totals[output], origin) for totals, origin in incoming))
-            for output in range(self.kernel.tile)
-        ]
-
-    def _plain_loads(self, block: _Block, left: Val) -> _Load:
-        f, s = self.f, self.sizes
+        columns = _columns(size, k.kernel[1], k.strides[1], k.dilations[1])
+        left = f.binary("sub", f.binary("mul", x, int_const(k.strides[1])), s.left)
         start = f.element_pointer(block.rows, "i8", f.binary("mul", left, s.column_stride))
-        offsets = {j: f.binary("mul", int_const(j), s.column_stride) for j in self.columns}
+        before, behind = k.padding[1], k.right_padding
+        places, exists = {}, {}
+        for column in columns:
+            offset = f.binary("mul", int_const(column), s.column_stride)
+            places[column] = f.element_pointer(start, "i8", offset)
+            from_end = max(columns) - column
+            inside = isinstance(before, int) and column >= before
+            if not (inside and isinstance(behind, int) and from_end >= behind):
+                position = f.binary("add", left, int_const(column))
+                exists[column] = f.compare("icmp ult", position, s.width)
+        return _Tile(block, size, x, columns, places, exists)
 
-        def load(row_offset: Val, column: int) -> Val:
-            row = f.element_pointer(start, "i8", row_offset)
-            return self._load(f.element_pointer(row, "i8", offsets[column]), None)
+    # Sums -----------------------------------------------------------------------------------------
+    def _sum(self, tile: _Tile) -> list[list[Val]]:
+        """The sums of a tile's outputs, by output and vector."""
+        f, block = self.f, tile.block
+        sums = [float_const(0.0, self.vector)] * (tile.size * self._vectors(block.live))
+        at = block.first_ky
+        if self.pairs:
+            count = f.binary("sub", block.last_ky, at)
+            end = f.binary("add", at, f.binary("and", count, int_const(-2)))
+            sums = self._sum_rows(tile, sums, at, end, 2)
+            at = end
+        sums = self._sum_rows(tile, sums, at, block.last_ky, 1)
+        by_output = [sums[output :: tile.size] for output in range(tile.size)]
+        return [self._in_order(vectors) for vectors in by_output]
 
-        return load
-
-    def _checked_loads(self, block: _Block, left: Val, mask: Val | None) -> _Load:
-        f, s = self.f, self.sizes
-        exists, places = {}, {}
-        for column in self.columns:
-            position = f.binary("add", left, int_const(column))
-            exists[column] = f.compare("icmp ult", position, s.width)
-            offset = f.binary("mul", position, s.column_stride)
-            places[column] = f.element_pointer(block.rows, "i8", offset)
-
-        def load(row_offset: Val, column: int) -> Val:
-            place = f.element_pointer(places[column], "i8", row_offset)
-            place = f.select(exists[column], place, self.zeros)
-            return self._load(place, mask)
-
-        return load
-
-    # Sums and stores ------------------------------------------------------------------------------
-    def _sum(self, block: _Block, load: _Load) -> list[Val]:
-        """The accumulators of a tile."""
-        f, k = self.f, self.kernel
-        zeros = [float_const(0.0, self.vector)] * k.tile
+    def _sum_rows(self, tile: _Tile, sums: list[Val], at: Val, end: Val, rows: int) -> list[Val]:
+        """Add kernel rows `at` ... `end - 1`, `rows` of them at a time; sums are vector-major."""
+        f, k, block = self.f, self.kernel, tile.block
         step = f.binary("mul", self.sizes.row_stride, int_const(k.dilations[0]))
-        with f.loop_carrying(block.first_ky, block.last_ky, 1, zeros, "ky") as loop:
-            passed = f.binary("sub", loop.index, block.first_ky)
-            row_offset = f.binary("mul", passed, step)
-            tap = f.binary("mul", loop.index, int_const(k.kernel[1] * WEIGHT_BLOCK))
-            row_weights = f.element_pointer(block.weights, FLOAT, tap)
-            weights = [
-                f.load(self.vector, self._at(row_weights, kx * WEIGHT_BLOCK), 4 * self.lanes)
-                for kx in range(k.kernel[1])
-            ]
-            for column, taps in self.columns.items():
-                value = load(row_offset, column)
-                for tap_ in taps:
-                    total = loop.next[tap_.output]
-                    loop.next[tap_.output] = f.call(
-                        f"llvm.fma.v{self.lanes}f32", self.vector, value, weights[tap_.kx], total
-                    )
+        with f.loop_carrying(at, end, rows, sums, "ky") as loop:
+            passed = f.binary("mul", f.binary("sub", loop.index, block.first_ky), step)
+            load = self._input(tile, [passed, f.binary("add", passed, step)][:rows])
+            row_words = k.kernel[1] * weight_block(self.pairs)
+            tap = f.binary("mul", loop.index, int_const(row_words))
+            weights = self._row_weights(f.element_pointer(block.weights, FLOAT, tap), block)
+            for column, taps in tile.columns.items():
+                for vector_, value in enumerate(load(column)):
+                    for to in taps:
+                        number = vector_ * tile.size + to.output
+                        weight = weights[to.kx][vector_]
+                        loop.next[number] = self._multiply_add(loop.next[number], value, weight)
         return loop.results
 
-    def _store_part(self, block: _Block, x: Val, remaining: Val, totals: list[Val]) -> None:
-        """Store the outputs that exist, by way of the stack; masks lanes for the last channels."""
-        f, size = self.f, 4 * self.lanes
-        for output, total in enumerate(totals):
-            f.store(total, f.element_pointer(self.spill, self.vector, int_const(output)), size)
-        end = self._min(remaining, int_const(self.kernel.tile))
-        full, part, done = f.label("full"), f.label("lanes"), f.label("stored")
-        f.branch(block.full, full, part)
-        for label, mask in ((full, None), (part, block.mask)):
-            f.begin(label)
-            emitter = self._epilogue(block, mask)
-            with f.loop(int_const(0), end) as position:
-                place = f.element_pointer(self.spill, self.vector, position)
-                column = f.binary("add", x, position)
-                self._store(emitter, column, f.load(self.vector, place, size))
-            f.jump(done)
-        f.begin(done)
+    def _row_weights(self, row: Val, block: _Block) -> list[list[Val]]:
+        """The weights of one kernel row, or of two as pairs, by kernel column and vector."""
+        f, size = self.f, weight_block(self.pairs)
 
-    def _epilogue(self, block: _Block, mask: Val | None) -> ExpressionEmitter:
-        """An emitter for the stores of a block that has loaded what is the same for all columns."""
-        k = self.kernel
-        operands = [self.f.arg(f"b{i}") for i in range(k.operand_count)]
-        variables = {**self.environment, **block.variables}
-        lanes = Lanes(CHANNEL, self.lanes, mask)
-        emitter = ExpressionEmitter(self.f, self.target, operands, variables, lanes)
-        for node in (node for store in k.stores for node in walk(store.value)):
-            if isinstance(node, Access) and not node.indirect and not _moves(node):
-                emitter.emit(node)
-        return emitter
+        def weight(number: int) -> Val:
+            value = f.load(
+                self.vector, f.element_pointer(row, FLOAT, int_const(number)), 4 * self.lanes
+            )
+            return f.cast("bitcast", value, self._pair_type) if self.pairs else value
 
-    def _store(self, emitter: ExpressionEmitter, x: Val, total: Val) -> None:
-        """Emit the stores of one output column."""
-        inner = emitter.nested({COLUMN: x}).with_accumulator(total)
-        for store in self.kernel.stores:
-            inner.store(store)
+        vectors = range(self._vectors(block.live))
+        taps = range(self.kernel.kernel[1])
+        return [[weight(kx * size + v * self.lanes) for v in vectors] for kx in taps]
 
-    def _load(self, place: Val, mask: Val | None) -> Val:
-        """Input channels at an address as f32, zero where masked."""
+    def _multiply_add(self, total: Val, value: Val, weight: Val) -> Val:
+        f = self.f
+        if not self.pairs:
+            return f.call(f"llvm.fma.v{self.lanes}f32", self.vector, value, weight, total)
+        name = f"llvm.x86.avx512bf16.dpbf16ps.{self.lanes * 32}"
+        return f.call(name, self.vector, total, value, weight)
+
+    def _input(self, tile: _Tile, offsets: list[Val]) -> _Row:
+        """The input columns of one row, or of two rows as pairs, by their offsets in bytes."""
+        mask = self._mask(tile.block, 0, self._vectors(tile.block.live) * self.lanes)
+
+        def load(column: int, offset: Val) -> Val:
+            place = self.f.element_pointer(tile.places[column], "i8", offset)
+            if column in tile.exists:
+                place = self.f.select(tile.exists[column], place, self.zeros)
+            return self._load_bits(place, mask, self._vectors(tile.block.live) * self.lanes)
+
+        if not self.pairs:
+            return lambda column: [self._as_float(load(column, offsets[0]))]
+        return lambda column: self._as_pairs([load(column, offset) for offset in offsets])
+
+    def _as_float(self, bits: Val) -> Val:
+        """Input as loaded -> f32."""
         if self.kernel.input_dtype is F32:
-            return self._load_bits(place, self.vector, mask)
-        bits = self._load_bits(place, vector(self.lanes, I16), mask)
+            return bits
         wide = self.f.cast("zext", bits, vector(self.lanes, I32))
         shifted = self.f.binary("shl", wide, int_const(16, wide.type))
         return self.f.cast("bitcast", shifted, self.vector)
 
-    def _load_bits(self, place: Val, type: str, mask: Val | None) -> Val:
+    @property
+    def _pair_type(self) -> str:
+        return vector(2 * self.lanes, BFLOAT)
+
+    def _as_pairs(self, rows: list[Val]) -> list[Val]:
+        """One or two rows of bf16 -> (first row, second row or zero) of every channel.
+
+        Two vectors hold the channels in the order of `interleaved_channels`: unlike any other
+        shuffle, interleaving within 128 bits costs the dot products nothing on Zen 4.
+        """
+        f, count = self.f, lanes_of(rows[0].type)
+        if len(rows) == 1 and count == self.lanes:
+            wide = f.cast("zext", rows[0], vector(self.lanes, I32))
+            return [f.cast("bitcast", wide, self._pair_type)]
+        other = rows[1] if len(rows) == 2 else Val("zeroinitializer", rows[0].type)
+        channels = range(count) if count == self.lanes else interleaved_channels()
+        picks = [pick for channel in channels for pick in (channel, channel + count)]
+        width = 2 * self.lanes
+        parts = (picks[start : start + width] for start in range(0, len(picks), width))
+        mixed = [self._shuffle(rows[0], other, part) for part in parts]
+        return [f.cast("bitcast", pairs, self._pair_type) for pairs in mixed]
+
+    def _in_order(self, vectors: list[Val]) -> list[Val]:
+        """The sums of a group with its channels in their own order."""
+        if len(vectors) == 1:
+            return vectors
+        a, b = vectors
+        position = {channel: at for at, channel in enumerate(interleaved_channels())}
+        picks = [position[channel] for channel in range(2 * self.lanes)]
+        low, high = picks[: self.lanes], picks[self.lanes :]
+        return [self._shuffle(a, b, low), self._shuffle(a, b, high)]
+
+    def _shuffle(self, a: Val, b: Val, picks: list[int]) -> Val:
+        indices = ", ".join(f"i32 {pick}" for pick in picks)
+        instruction = f"shufflevector {a}, {b}, <{len(picks)} x i32> <{indices}>"
+        return self.f.emit(instruction, vector(len(picks), element_of(a.type)))
+
+    # Stores ---------------------------------------------------------------------------------------
+    def _mask(self, block: _Block, first: int, lanes: int) -> Val | None:
+        """Which of `lanes` lanes from channel `first` of the group on are channels; None for all.
+
+        Found at run time: of a masked store of one 16-bit lane under a constant mask LLVM 22 makes
+        a store of four bytes.
+        """
+        if block.live >= first + lanes:
+            return None
+        f = self.f
+        start = f.binary("add", block.channel, int_const(first))
+        left = f.cast("trunc", f.binary("sub", self.sizes.channels, start), I32)
+        return f.compare("icmp slt", lane_steps(lanes, 1, I32), f.splat(left, lanes))
+
+    def _epilogue(self, block: _Block) -> list[ExpressionEmitter]:
+        """Emitters for the stores of a block's vectors that have loaded what all columns share."""
+        k, f = self.kernel, self.f
+        operands = [f.arg(f"b{i}") for i in range(k.operand_count)]
+        emitters = []
+        for first in range(0, block.live, self.lanes):
+            channel = f.binary("add", block.channel, int_const(first))
+            variables = {**self.environment, **block.variables, CHANNEL: channel}
+            lanes = Lanes(CHANNEL, self.lanes, self._mask(block, first, self.lanes))
+            emitter = ExpressionEmitter(f, self.target, operands, variables, lanes)
+            for node in (node for store in k.stores for node in walk(store.value)):
+                if isinstance(node, Access) and not node.indirect and not _moves(node):
+                    emitter.emit(node)
+            emitters.append(emitter)
+        return emitters
+
+    def _store(
+        self, emitters: list[ExpressionEmitter], tile: _Tile, totals: list[list[Val]]
+    ) -> None:
+        """Store all outputs of a tile; in a loop, by way of the stack, if the code is long."""
+        f, size = self.f, 4 * self.lanes
+        if not self.long:
+            for column, vectors in enumerate(totals):
+                x = f.binary("add", tile.x, int_const(column))
+                for emitter, total in zip(emitters, vectors, strict=True):
+                    self._store_one(emitter, x, total)
+            return
+        for number, total in enumerate(total for vectors in totals for total in vectors):
+            f.store(total, f.element_pointer(self.spill, self.vector, int_const(number)), size)
+        with f.loop(int_const(0), int_const(tile.size), 1, "output") as output:
+            x = f.binary("add", tile.x, output)
+            for v, emitter in enumerate(emitters):
+                at = f.binary("mul", output, int_const(len(emitters)))
+                at = f.binary("add", at, int_const(v))
+                place = f.element_pointer(self.spill, self.vector, at)
+                self._store_one(emitter, x, f.load(self.vector, place, size))
+
+    def _store_one(self, emitter: ExpressionEmitter, x: Val, total: Val) -> None:
+        inner = emitter.nested({COLUMN: x}).with_accumulator(total)
+        for store in self.kernel.stores:
+            inner.store(store)
+
+    # Loads ----------------------------------------------------------------------------------------
+    def _load_bits(self, place: Val, mask: Val | None, lanes: int) -> Val:
+        """Input channels at an address as they are stored, zero where masked."""
         size = self.kernel.input_dtype.size
+        type = vector(lanes, FLOAT if size == 4 else I16)
         if mask is None:
             return self.f.load(type, place, size)
         if size < 4 and self.lanes < 16:
             return self._load_lanes(place, type, mask)
-        suffix = f"v{self.lanes}{'f32' if size == 4 else 'i16'}.p0"
+        suffix = f"v{lanes}{'f32' if size == 4 else 'i16'}.p0"
         zero = Val("zeroinitializer", type)
         where = Val(f"align {size} {place.text}", PTR)
         return self.f.call(f"llvm.masked.load.{suffix}", type, where, mask, zero)
@@ -379,12 +514,6 @@ class _Emitter:
         return result
 
     # Integers -------------------------------------------------------------------------------------
-    def _at(self, base: Val, elements: int) -> Val:
-        return self.f.element_pointer(base, FLOAT, int_const(elements)) if elements else base
-
-    def _bytes(self, elements: Val, size: int) -> Val:
-        return self.f.binary("mul", elements, int_const(size))
-
     def _ceil_div(self, a: Val, b: Val) -> Val:
         """(a + b - 1) / b rounded towards zero: the ceiling for a >= 0, at most 0 otherwise."""
         above = self.f.binary("sub", self.f.binary("add", a, b), int_const(1))
@@ -401,6 +530,16 @@ def _moves(node: Access) -> bool:
     """Whether an element or its guards differ between output columns."""
     parts = [node.offset, *(part for guard in node.guards for part in (guard.index, guard.limit))]
     return any(dims.depends_on(part, (COLUMN,)) for part in parts)
+
+
+def _remainder(channels: Dim) -> int:
+    """The static remainder of the number of channels by CHANNEL_UNIT."""
+    for rest in range(CHANNEL_UNIT):
+        if dims.divides(CHANNEL_UNIT, channels - rest):
+            return rest
+    raise CompileError(
+        f"depthwise convolution needs channels {CHANNEL_UNIT} * n + r, not {channels}"
+    )
 
 
 def _columns(tile: int, width: int, stride: int, dilation: int) -> Mapping[int, list[_Tap]]:

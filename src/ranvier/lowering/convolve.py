@@ -14,18 +14,15 @@ import numpy as np
 
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
-from ranvier.ir.dtype import F32, Array, decode
+from ranvier.ir.dtype import Array
 from ranvier.ir.graph import Node, TensorType, Value
-from ranvier.lowering.canonical import Renaming
-from ranvier.lowering.contract import DEPTH, plain_access, without_depth
+from ranvier.lowering.channels_last import bias_term, channels_last_image
+from ranvier.lowering.contract import DEPTH
+from ranvier.lowering.depthwise import lower_depthwise
 from ranvier.lowering.epilogue import Epilogue
-from ranvier.lowering.expression import Expression, Guard, Loop
-from ranvier.lowering.inline import Inliner
-from ranvier.lowering.kernels import depthwise
+from ranvier.lowering.expression import Guard, Loop
 from ranvier.lowering.kernels.contraction import BATCH, COLUMN, TAP
-from ranvier.lowering.kernels.nest import Store
 from ranvier.lowering.kernels.panels import PanelLayout
-from ranvier.lowering.nests import in_place_pairs, moved_bytes, operation_count
 from ranvier.lowering.packing import pack
 from ranvier.lowering.products import (
     Extents,
@@ -35,9 +32,7 @@ from ranvier.lowering.products import (
     add_contraction,
     column_variable,
     flatten_dim,
-    inline_chain,
 )
-from ranvier.lowering.program import Step, Tensor
 from ranvier.lowering.scope import KernelScope, flatten, linear_offset
 
 if TYPE_CHECKING:
@@ -49,7 +44,7 @@ FEW_CHANNELS = 8  # below this a kernel row, not a pixel, is the depth
 def lower_conv(lowering: Lowering, root: Node, epilogue: Epilogue) -> None:
     """Choose the kernel by geometry: depthwise, or a contraction per group."""
     if _is_depthwise(root):
-        _lower_depthwise(lowering, root, epilogue)
+        lower_depthwise(lowering, root, epilogue)
     elif _has_few_channels(root):
         _lower_by_kernel_rows(lowering, root, epilogue)
     else:
@@ -77,30 +72,6 @@ def _has_few_channels(root: Node) -> bool:
     weight, (_, _, dilations, groups) = root.operands[1], _geometry(root)
     channels, width = map(dims.static, (weight.shape[1], weight.shape[-1]))
     return groups == 1 and channels < FEW_CHANNELS and width > 1 and dilations[-1] == 1
-
-
-def channels_last_image(
-    lowering: Lowering, x: Value, indices: tuple[Dim, ...]
-) -> tuple[Tensor, Dim]:
-    """(tensor, element offset at channel 0) of an image whose channels are adjacent.
-
-    Copies `x` if its channels are not. `indices` has the channel as variable DEPTH.
-    """
-    found = plain_access(lowering, x, indices)
-    if found is not None:
-        offset = without_depth(found[1], DEPTH, x.shape[1])
-        if offset is not None:
-            return found[0], offset
-    lowering.channels_last.add(x)
-    if x in lowering.tensors:
-        order = (0, *range(2, x.rank), 1)
-        tensor = lowering.temporary(x.type, order)
-        lowering.write_nest(x, tensor)
-        lowering.tensors[x] = tensor
-    tensor = lowering.materialize(x)
-    offset = without_depth(linear_offset(indices, tensor.strides), DEPTH, x.shape[1])
-    assert offset is not None, f"{x} is not channels last"
-    return tensor, offset
 
 
 def _lower_by_pixels(lowering: Lowering, root: Node, epilogue: Epilogue) -> None:
@@ -222,132 +193,5 @@ def _finish(
     scope.operand(operands.a)
     add_contraction(
         lowering, root, epilogue, product, operands, extents,
-        accumulator_plus(_bias(lowering, root, scope, extents.column)), scope,
+        accumulator_plus(bias_term(lowering, root, scope, extents.column)), scope,
     )  # fmt: skip
-
-
-def _bias(lowering: Lowering, root: Node, scope: KernelScope, channel: Dim) -> Expression | None:
-    if len(root.operands) < 3:
-        return None
-    return Inliner(lowering, scope).element(root.operands[2], (channel,))
-
-
-# Depthwise ----------------------------------------------------------------------------------------
-def _lower_depthwise(lowering: Lowering, root: Node, epilogue: Epilogue) -> None:
-    x, weight = root.operands[:2]
-    strides, padding, dilations, channels = _geometry(root)
-    kernel = tuple(dims.static(size) for size in weight.shape[2:])
-    is_1d = len(kernel) == 1
-    names = (
-        (depthwise.IMAGE, depthwise.COLUMN)
-        if is_1d
-        else (depthwise.IMAGE, depthwise.ROW, depthwise.COLUMN)
-    )
-    scope = KernelScope()
-    scope.bound |= {DEPTH, depthwise.IMAGE, depthwise.ROW, depthwise.COLUMN, depthwise.CHANNEL}
-    probe = tuple(dims.symbol(name) for name in names)
-    tensor, offset = channels_last_image(lowering, x, (probe[0], dims.symbol(DEPTH), *probe[1:]))
-    input_strides, rest = _strides_of(lowering, x, tensor, offset, names)
-    result = root.result.shape
-    variables = tuple(
-        Loop(name, size).variable
-        for name, size in zip(names, (result[0], *result[2:]), strict=True)
-    )
-    channel = dims.symbol(depthwise.CHANNEL, 0, channels - 1)
-    indices = (variables[0], channel, *variables[1:])
-    inliner = Inliner(lowering, scope)
-    number = scope.operand(tensor)
-    sum_ = accumulator_plus(_bias(lowering, root, scope, channel))
-    inliner.pending[root.result] = sum_
-    out = lowering.allocate(epilogue.end)
-    expression = inline_chain(inliner, epilogue, indices, sum_)
-
-    def packed() -> Array:
-        array = lowering.constant(weight)
-        assert array is not None
-        filters = (
-            decode(array, weight.dtype)
-            .astype(np.float32)
-            .reshape(channels, *((1,) if is_1d else ()), *kernel)
-        )
-        return depthwise.pack_weights(filters.transpose(1, 2, 0))
-
-    b = lowering.weight_from(packed, F32, ("depthwise", weight))
-    weights = scope.operand(b)
-    store = Store(
-        scope.operand(out, written=True), linear_offset(indices, out.strides), out.dtype, expression
-    )
-    renaming = Renaming(frozenset(scope.bound))
-    pad = tuple(p[0] for p in padding)
-    two = (1, 1) if is_1d else ()
-    out_width = result[-1]
-    kernel_description = depthwise.Depthwise(
-        batch=renaming.dim(result[0]),
-        in_height=1 if is_1d else renaming.dim(x.shape[2]),
-        in_width=renaming.dim(x.shape[-1]),
-        out_height=1 if is_1d else renaming.dim(result[2]),
-        out_width=renaming.dim(out_width),
-        channels=channels,
-        kernel=(*two[:1], *kernel),
-        strides=(*two[:1], *strides),
-        dilations=(*two[:1], *dilations),
-        padding=(*((0,) if is_1d else ()), *pad),
-        input_operand=number,
-        input_dtype=tensor.dtype,
-        input_offset=renaming.dim(rest),
-        input_strides=(
-            renaming.dim(input_strides[0]),
-            renaming.dim(input_strides[1]),
-            renaming.dim(input_strides[2]),
-        ),
-        weight_operand=weights,
-        stores=(renaming.store(store),),
-        operand_count=len(scope.tensors),
-        scalars=renaming.names,
-        tile=depthwise.preferred_tile(out_width if isinstance(out_width, int) else None),
-    )
-    outputs = dims.product(result)
-    lowering.add_step(
-        Step(
-            kernel_description,
-            scope.arguments(),
-            renaming.values,
-            scope.reads(),
-            scope.writes(),
-            epilogue.end.name,
-            root.source,
-            (root.op, *(n.op for n in epilogue.nodes)),
-            outputs * (2 * int(np.prod(kernel))) + outputs * operation_count(expression),
-            moved_bytes(scope),
-            tuple(
-                p
-                for p in in_place_pairs(lowering, scope, out, store.offset, expression)
-                if p[1] != tensor.buffer
-            ),
-            out,
-        )
-    )
-    lowering.tensors[epilogue.end] = out
-
-
-def _strides_of(
-    lowering: Lowering, x: Value, tensor: Tensor, offset: Dim, names: tuple[str, ...]
-) -> tuple[tuple[Dim, Dim, Dim], Dim]:
-    """(image, row, column) strides and the constant rest of an offset.
-
-    Copies nothing, so the offset must be linear in `names`.
-    """
-    strides: list[Dim] = []
-    rest = offset
-    for name in names:
-        linear = dims.linear_in(rest, name)
-        if linear is None:
-            tensor = lowering.temporary(x.type, (0, *range(2, x.rank), 1))
-            raise AssertionError(
-                f"depthwise input {x} is not linear in its pixels: {offset} in {tensor}"
-            )
-        strides.append(linear[0])
-        rest = linear[1]
-    if len(strides) == 2:
-        strides.insert(1, 0)
-    return (strides[0], strides[1], strides[2]), rest
