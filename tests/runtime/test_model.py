@@ -246,7 +246,7 @@ def test_the_callers_affinity_is_its_own(tiny: Path) -> None:
 def test_an_oversubscribed_group_makes_progress(
     make_tiny: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Several groups with all cores each, called at once: barriers must yield, not spin on."""
+    """Several groups with all cores each, called at once: barriers must sleep, not spin on."""
     path = make_tiny(tmp_path / "busy.rvr", repeat=300)
     models = [ranvier.load(path) for _ in range(3)]
     for model in models:  # as if other processes had the same cores

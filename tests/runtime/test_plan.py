@@ -100,10 +100,10 @@ def test_only_in_place_pairs_share_memory_while_both_are_used(program: Program) 
             )
             if apart or not together:
                 continue
-            earlier, later = (a, b) if first[-1] == second[0] else (b, a)
-            assert (later, earlier) in allowed
+            written, read = (b, a) if (b, a) in allowed else (a, b)
+            assert (written, read) in allowed
             assert plan.sizes[a] == plan.sizes[b]
-            assert used[earlier][-1] == used[later][0]
+            assert used[read][-1] == used[written][0]
             assert stages.count(stages[used[later][0]]) == 1 or all(
                 stages[user] < stages[used[later][0]] for user in used[earlier][:-1]
             )

@@ -14,6 +14,10 @@ The worker group is a hand-off over one 64-bit generation word:
 Either the worker sees the new generation or the caller sees the parked worker; a worker between its
 last look and its sleep is caught by the futex, which compares the word again in the kernel. So no
 wake-up is lost.
+
+The barrier and the caller's wait for the workers sleep in the same way after a short spin. On a
+busy machine this matters: a thread that spins, even one that yields, keeps its core from the thread
+it waits for.
 """
 
 from __future__ import annotations
@@ -22,8 +26,8 @@ from dataclasses import dataclass
 
 from ranvier.errors import TargetError
 
-SPIN_BEFORE_YIELD = 2000
-"""Turns that a barrier or the caller spins before it offers its core to others at every turn."""
+SPIN_BEFORE_SLEEP = 2000
+"""Turns that a barrier or the caller spins before it sleeps: 45 microseconds on Zen 4."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,6 @@ class HostIsa:
     pause_declaration: str
     pause_call: str
     futex: int
-    sched_yield: int
     sched_getaffinity: int
     sched_setaffinity: int
 
@@ -43,7 +46,6 @@ ISAS = {
         pause_declaration="declare void @llvm.x86.sse2.pause()",
         pause_call="call void @llvm.x86.sse2.pause()",
         futex=202,
-        sched_yield=24,
         sched_getaffinity=204,
         sched_setaffinity=203,
     ),
@@ -51,7 +53,6 @@ ISAS = {
         pause_declaration="declare void @llvm.aarch64.hint(i32)",
         pause_call="call void @llvm.aarch64.hint(i32 1)",
         futex=98,
-        sched_yield=124,
         sched_getaffinity=123,
         sched_setaffinity=122,
     ),
@@ -79,10 +80,9 @@ def host_ir(isa: str = "x86_64") -> str:
         ("PAUSE_DECLARATION", host.pause_declaration),
         ("PAUSE", host.pause_call),
         ("FUTEX", str(host.futex)),
-        ("SCHED_YIELD", str(host.sched_yield)),
         ("SCHED_GETAFFINITY", str(host.sched_getaffinity)),
         ("SCHED_SETAFFINITY", str(host.sched_setaffinity)),
-        ("SPIN_BEFORE_YIELD", str(SPIN_BEFORE_YIELD)),
+        ("SPIN_BEFORE_SLEEP", str(SPIN_BEFORE_SLEEP)),
     ):
         text = text.replace(f"${name}$", value)
     return text
@@ -92,11 +92,14 @@ _TEMPLATE = """
 $PAUSE_DECLARATION$
 declare void @ranvier_run(ptr, i64, i64)
 
+@ranvier_longest_sleep = hidden constant [2 x i64] [i64 0, i64 1000000]
 @llvm.compiler.used = appending global [3 x ptr] [ptr @memcpy, ptr @memmove, ptr @memset],
     section "llvm.metadata"
 
-; Waits until the word at %at is %value: spins first, then yields the core at every turn.
-define hidden void @ranvier_await(ptr %at, i64 %value, ptr %syscall) #0 {
+; Waits until the word at %at is %value: spins first, then sleeps. %sleepers counts those asleep.
+; The one who writes the value calls ranvier_wake afterwards. A sleep ends by itself after a
+; millisecond, so a writer that knows nothing of sleepers cannot hang anybody.
+define hidden void @ranvier_await(ptr %at, i64 %value, ptr %sleepers, ptr %syscall) #0 {
 entry:
   %first = load atomic i64, ptr %at acquire, align 8
   %met = icmp eq i64 %first, %value
@@ -109,13 +112,36 @@ spin:
   br i1 %equal, label %done, label %again
 again:
   %next = add nuw i64 %turn, 1
-  %more = icmp ult i64 %next, $SPIN_BEFORE_YIELD$
-  br i1 %more, label %spin, label %yield
-yield:
-  %ignored = call i64 (i64, ...) %syscall(i64 $SCHED_YIELD$)
-  %later = load atomic i64, ptr %at acquire, align 8
-  %there = icmp eq i64 %later, %value
-  br i1 %there, label %done, label %yield
+  %more = icmp ult i64 %next, $SPIN_BEFORE_SLEEP$
+  br i1 %more, label %spin, label %park
+park:
+  %p = atomicrmw add ptr %sleepers, i64 1 seq_cst, align 8
+  br label %look
+look:
+  %seen = load atomic i64, ptr %at seq_cst, align 8
+  %there = icmp eq i64 %seen, %value
+  br i1 %there, label %unpark, label %sleep
+sleep:
+  %seen.low = and i64 %seen, 4294967295
+  %slept = call i64 (i64, ...) %syscall(
+      i64 $FUTEX$, ptr %at, i64 128, i64 %seen.low, ptr @ranvier_longest_sleep)
+  br label %look
+unpark:
+  %u = atomicrmw sub ptr %sleepers, i64 1 seq_cst, align 8
+  br label %done
+done:
+  ret void
+}
+
+; Wakes those who sleep in ranvier_await, when there are some; %at has its new value already.
+define hidden void @ranvier_wake(ptr %at, ptr %sleepers, ptr %syscall) #0 {
+entry:
+  %count = load atomic i64, ptr %sleepers seq_cst, align 8
+  %none = icmp eq i64 %count, 0
+  br i1 %none, label %done, label %wake
+wake:
+  %woken = call i64 (i64, ...) %syscall(i64 $FUTEX$, ptr %at, i64 129, i64 2147483647)
+  br label %done
 done:
   ret void
 }
@@ -128,6 +154,9 @@ entry:
 arrive:
   %arrivals = getelementptr inbounds i64, ptr %context, i64 8
   %phase = getelementptr inbounds i64, ptr %context, i64 16
+  %sleepers = getelementptr inbounds i64, ptr %context, i64 17
+  %syscall.at = getelementptr inbounds i64, ptr %context, i64 5
+  %syscall = load ptr, ptr %syscall.at, align 8
   %old = load atomic i64, ptr %phase acquire, align 8
   %new = add i64 %old, 1
   %before = atomicrmw add ptr %arrivals, i64 1 acq_rel, align 8
@@ -136,12 +165,11 @@ arrive:
   br i1 %last, label %release, label %wait
 release:
   store atomic i64 0, ptr %arrivals monotonic, align 8
-  store atomic i64 %new, ptr %phase release, align 8
+  store atomic i64 %new, ptr %phase seq_cst, align 8
+  call void @ranvier_wake(ptr %phase, ptr %sleepers, ptr %syscall)
   br label %done
 wait:
-  %syscall.at = getelementptr inbounds i64, ptr %context, i64 5
-  %syscall = load ptr, ptr %syscall.at, align 8
-  call void @ranvier_await(ptr %phase, i64 %new, ptr %syscall)
+  call void @ranvier_await(ptr %phase, i64 %new, ptr %sleepers, ptr %syscall)
   br label %done
 done:
   ret void
@@ -165,6 +193,7 @@ entry:
   %generation = getelementptr inbounds i64, ptr %group, i64 8
   %parked = getelementptr inbounds i64, ptr %group, i64 16
   %finished = getelementptr inbounds i64, ptr %group, i64 24
+  %caller.sleeps = getelementptr inbounds i64, ptr %group, i64 25
   br label %idle
 idle:
   %seen = phi i64 [ 0, %entry ], [ %published, %run ]
@@ -203,7 +232,8 @@ run:
   %function = load ptr, ptr %function.at, align 8
   %context = load ptr, ptr %context.at, align 8
   call void %function(ptr %context, i64 %thread, i64 %threads)
-  %f = atomicrmw add ptr %finished, i64 1 release, align 8
+  %f = atomicrmw add ptr %finished, i64 1 seq_cst, align 8
+  call void @ranvier_wake(ptr %finished, ptr %caller.sleeps, ptr %syscall)
   br label %idle
 leave:
   ret ptr null
@@ -299,7 +329,8 @@ group.call:
   call void @ranvier_publish(ptr %group)
   call void @ranvier_run(ptr %context, i64 0, i64 %threads)
   %workers = sub i64 %threads, 1
-  call void @ranvier_await(ptr %finished, i64 %workers, ptr %syscall)
+  %caller.sleeps = getelementptr inbounds i64, ptr %group, i64 25
+  call void @ranvier_await(ptr %finished, i64 %workers, ptr %caller.sleeps, ptr %syscall)
   ret void
 }
 
