@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 SWITCHES = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-    "--no-first-run", "--disable-component-update", "--disable-sync",
+    "--no-first-run", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
 )  # fmt: skip
 HOSTILE = "</script><img src=x onerror='document.title=\"broken\"'><b>&amp;"
 
