@@ -104,8 +104,8 @@ def test_only_in_place_pairs_share_memory_while_both_are_used(program: Program) 
             assert (written, read) in allowed
             assert plan.sizes[a] == plan.sizes[b]
             assert used[read][-1] == used[written][0]
-            assert stages.count(stages[used[later][0]]) == 1 or all(
-                stages[user] < stages[used[later][0]] for user in used[earlier][:-1]
+            assert stages.count(stages[used[written][0]]) == 1 or all(
+                stages[user] < stages[used[written][0]] for user in used[read][:-1]
             )
 
 

@@ -239,14 +239,17 @@ def _in_place_pairs(program: Program) -> list[tuple[int, int]]:
     pairs: list[tuple[int, int]] = []
     taken: set[tuple[int, int]] = set()
     for number, step in enumerate(program.steps):
+        joined: set[int] = set()  # no chains within one step: its operands would be three in one
         for written, read in step.in_place:
             kinds = {program.buffers[written].kind, program.buffers[read].kind}
             last = users[read][-1] == number and (
                 len(users[read]) < 2 or stages[users[read][-2]] < stages[number]
             )
             first = users[written][0] == number and written != read
-            if kinds == {"temporary"} and first and last and not taken & {(0, written), (1, read)}:
+            is_free = not taken & {(0, written), (1, read)} and not joined & {written, read}
+            if kinds == {"temporary"} and first and last and is_free:
                 pairs.append((written, read))
+                joined |= {written, read}
                 taken |= {(0, written), (1, read)}
     return pairs
 
