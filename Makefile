@@ -14,7 +14,8 @@ define install
 	touch $@
 endef
 
-.PHONY: demo test test-all lint types unit bench clean
+.PHONY: demo test test-all lint types unit clean
+.PHONY: bench bench-startup bench-report run-bench run-bench-startup run-bench-report
 
 demo: $(VENV)/stamp-demo
 	$(BIN)/python examples/classify/demo.py
@@ -35,9 +36,23 @@ types: $(VENV)/stamp-test
 unit: $(VENV)/stamp-test
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(UNIT)
 
-# Compare with PyTorch, ONNX Runtime and OpenVINO: `make bench ARGS="--models resnet50 --batch 1,8"`.
-bench: $(VENV)/stamp-bench
-	$(BIN)/python -m benchmarks.peers $(ARGS)
+# Compare with PyTorch, ONNX Runtime and OpenVINO on a quiet machine: all rows in about an hour, a few
+# with `make bench ARGS=--quick`, some with `ARGS="--models resnet50 --batch 1,8"`; ARGS=--resume goes
+# on after a stop. `bench-startup` measures start-up and memory; `bench-report` draws the charts and
+# writes the tables of docs/performance.md from both. torch.compile needs a C++ compiler, g++.
+bench bench-startup bench-report:
+	mkdir -p build
+	$(MAKE) VENV=.venv-bench run-$@
+
+run-bench: $(VENV)/stamp-bench
+	$(BIN)/python -m benchmarks.peers --json build/peers.json $(ARGS)
+
+run-bench-startup: $(VENV)/stamp-bench
+	$(BIN)/python -m benchmarks.startup --json build/startup.json $(ARGS)
+
+run-bench-report: $(VENV)/stamp-bench
+	$(BIN)/python -m benchmarks.charts build/peers.json --startup build/startup.json
+	$(BIN)/python -m benchmarks.report build/peers.json docs/performance.md --startup build/startup.json
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("Ranvier needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
@@ -53,6 +68,6 @@ $(VENV)/stamp-bench: pyproject.toml requirements/no-deps.txt | $(BIN)/python
 	$(call install,bench)
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-bench build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 comma := ,

@@ -1,0 +1,153 @@
+"""Writes the tables of a document from the JSON of runs, so that no figure is typed by hand.
+
+A document says where a table goes by two lines, which stay; what is between them is replaced:
+
+    <!-- benchmarks: latency -->
+    <!-- benchmarks: end -->
+
+There are the tables `machine`, `latency`, `throughput` and `startup`.
+
+usage: python -m benchmarks.report peers.json --startup startup.json docs/performance.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.engines import LATENCY
+from benchmarks.pairs import Pair, pairs, startup_pairs
+from benchmarks.result import Report, Result
+from benchmarks.startup import Startup, read
+from benchmarks.table import figure, markdown, percent
+
+_SECTION = re.compile(
+    r"(<!-- benchmarks: (?!end\b)(\S+) -->\n)(.*?)(<!-- benchmarks: end -->)", re.DOTALL
+)
+_PRECISIONS = ("f32", "bf16")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Fill the marked places of the documents."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
+    parser.add_argument("results", type=Path, help="JSON of benchmarks.peers")
+    parser.add_argument("documents", type=Path, nargs="+", help="Markdown with marked places")
+    parser.add_argument("--startup", type=Path, help="JSON of benchmarks.startup")
+    options = parser.parse_args(arguments)
+    startup = read(options.startup) if options.startup else []
+    texts = tables(Report.read(options.results), startup)
+    for path in options.documents:
+        path.write_text(fill(path.read_text(), texts))
+
+
+def fill(document: str, texts: Mapping[str, str]) -> str:
+    """The document with the marked tables replaced.
+
+    Raises:
+        ValueError: no place is marked, or a mark names a table that there is not.
+    """
+    marked = [match[2] for match in _SECTION.finditer(document)]
+    unknown = sorted(set(marked) - set(texts))
+    if not marked or unknown:
+        raise ValueError(f"the document marks {marked}; there are the tables {sorted(texts)}")
+    return _SECTION.sub(lambda match: f"{match[1]}\n{texts[match[2]]}\n\n{match[4]}", document)
+
+
+def tables(report: Report, startup: Sequence[Startup]) -> dict[str, str]:
+    """All tables that the figures suffice for, by name."""
+    texts = {
+        "machine": _machine(report),
+        "latency": _comparison(report.results, LATENCY, "ms", lambda one: one.median_ms),
+        "throughput": _comparison(
+            report.results, "throughput", "items/s", lambda one: one.items_per_second
+        ),
+    }
+    if startup:
+        texts["startup"] = _startup(startup)
+    return texts
+
+
+def _machine(report: Report) -> str:
+    machine = report.machine
+    peaks = ", ".join(f"{figure(v, 0)} GFLOP/s in {k}" for k, v in machine["peak_gflops"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    return f"{machine['cpu']}, {machine['threads']} threads, peak {peaks}; {versions}."
+
+
+def _comparison(
+    results: Sequence[Result], mode: str, unit: str, value: Callable[[Result], float]
+) -> str:
+    found = {precision: pairs(results, precision, mode) for precision in _PRECISIONS}
+    labels = list(dict.fromkeys(label for rows in found.values() for label in rows))
+    head = ["model"]
+    for precision in _PRECISIONS:
+        head += [f"{precision} {unit}", "best peer", "ratio", "spread", "of peak"]
+    rows = []
+    for label in labels:
+        row = [label]
+        for precision in _PRECISIONS:
+            row += _cells(found[precision].get(label), value)
+        rows.append(row)
+    return markdown(head, rows)
+
+
+def _cells(pair: Pair | None, value: Callable[[Result], float]) -> list[str]:
+    if pair is None:
+        return ["–"] * 5
+    ours, best = pair.ours, pair.best
+    if ours.failure:
+        return ["failed", *["–"] * 4]
+    beside = "none" if best is None else f"{_short(value(best))} ({best.engine})"
+    ratio = f"**{figure(ours.ratio)}** ▼" if pair.lost else figure(ours.ratio)
+    return [
+        _short(value(ours)), beside, ratio, f"±{percent(ours.spread)}", percent(ours.share_of_peak)
+    ]  # fmt: skip
+
+
+def _short(value: float) -> str:
+    """Four digits at most, three after the point at most."""
+    if value >= 1000:
+        return figure(value, 0)
+    return figure(value, 3 if value < 1 else 2 if value < 100 else 1)
+
+
+def _startup(found: Sequence[Startup]) -> str:
+    head = ["model", ""]
+    head += ["fresh process, ms", "best peer", "ratio", "import and load, ms", "best peer", "ratio"]
+    head += ["memory, MB", "least peer", "ratio", "model, MB", "installed, MB"]
+    rows = []
+    for (model, precision), pair in startup_pairs(found).items():
+        row = [model, precision]
+        for value in (lambda one: one.total_ms, lambda one: one.own_ms):
+            row += _beside(pair.ours, pair.best(value), value, 0, lambda us, them: them / us)
+        memory = _megabytes
+        row += _beside(pair.ours, pair.best(memory), memory, 0, lambda us, them: us / them)
+        row += [
+            figure(size / 1e6, 0) for size in (pair.ours.model_bytes, pair.ours.installed_bytes)
+        ]
+        rows.append(row)
+    return markdown(head, rows, texts=2)
+
+
+def _megabytes(one: Startup) -> float:
+    return one.pss / 1e6
+
+
+def _beside(
+    ours: Startup,
+    best: Startup | None,
+    value: Callable[[Startup], float],
+    places: int,
+    ratio: Callable[[float, float], float],
+) -> list[str]:
+    own = figure(value(ours), places)
+    if best is None:
+        return [own, "none", "–"]
+    compared = figure(ratio(value(ours), value(best)))
+    return [own, f"{figure(value(best), places)} ({best.engine})", compared]
+
+
+if __name__ == "__main__":
+    main()
