@@ -47,7 +47,8 @@ def kernel(index: int, microseconds: float = 10.0, wait: float | None = 1.0) -> 
         index=index, label=f"value_{index}", kernel=f"contraction_{index}",
         operators=("conv", "relu"), source=f"/models/net.py:{10 + index % 2}",
         microseconds=microseconds, share=0.25, flops=3_000_000, bytes=60_000 * (index + 1),
-        gflops=300.0, gbytes_per_second=6.0 * (index + 1), share_of_peak=0.6, share_of_roof=0.6,
+        gflops=300.0, gbytes_per_second=6.0 * (index + 1), share_of_peak=0.6,
+        roof="compute", share_of_roof=0.6,
         level="L2", limit="compute", busy_microseconds=busy, wait_microseconds=wait,
         imbalance=None if busy is None else busy[0] / (sum(busy) / 2),
     )  # fmt: skip
@@ -58,9 +59,16 @@ def profile(count: int = 4, name: str = "net", waits: bool = True) -> ArtifactPr
     begins = np.arange(count) * 10e-6 + np.zeros((2, 1))
     ends = begins + 10e-6
     finishes = ends - np.array([[0.0], [2e-6]])
-    kernels = [kernel(k, wait=1.0 if waits else None) for k in range(count)]
+    wait = 1.0 if waits else None
+    kernels = [replace(kernel(k, wait=wait), share=1 / count) for k in range(count)]
     kernels[-1] = replace(
-        kernels[-1], operators=(), flops=0, gflops=0.0, share_of_peak=0.0, limit="memory"
+        kernels[-1],
+        operators=(),
+        flops=0,
+        gflops=0.0,
+        share_of_peak=0.0,
+        roof="memory",
+        limit="memory",
     )
     steps = tuple(Step(k.kernel, k.label, (), ()) for k in kernels)
     return ArtifactProfile(

@@ -10,10 +10,13 @@ ROOFLINE = Roofline({"f32": 200e9, "bf16": 400e9}, LEVELS, "bf16", 25_000_000)
 
 def test_work_of_one_kind_takes_amount_over_rate() -> None:
     bound = ROOFLINE.bound(Work("contraction_3", 400_000, 0, 0))
-    assert (bound.compute_seconds, bound.memory_seconds) == (pytest.approx(1e-6), 0)
+    assert bound.compute_seconds == pytest.approx(1e-6)
+    assert bound.memory_seconds == 0
+    assert bound.roof == "compute"
     assert bound.seconds == pytest.approx(1e-6)
     bound = ROOFLINE.bound(Work("contraction_3", 0, 0, 200_000))
     assert bound.memory_seconds == bound.seconds == pytest.approx(1e-6)
+    assert bound.roof == "memory"
 
 
 @pytest.mark.parametrize("kernel", ["nest_0", "depthwise_12", "sort_1", "scatter_0"])
@@ -40,7 +43,7 @@ def test_without_a_peak_the_bound_is_unknown() -> None:
     blind = Roofline({}, LEVELS, "bf16", 25_000_000)
     bound = blind.bound(Work("nest_0", 10, 0, 10))
     assert blind.peak is None
-    assert (bound.compute_seconds, bound.seconds) == (None, None)
+    assert (bound.compute_seconds, bound.seconds, bound.roof) == (None, None, None)
     assert limit_of(bound, 1.0, 0.0) is None
     assert limit_of(bound, bound.memory_seconds, 0.0) == "memory"
 

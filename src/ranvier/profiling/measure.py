@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 from ranvier.bench import examples_per_call
 from ranvier.profiling.machine import cpu_name
-from ranvier.profiling.roofline import Bound, Limit, Roofline, Work, limit_of, measure_roofline
+from ranvier.profiling.roofline import (
+    Bound,
+    Limit,
+    Roof,
+    Roofline,
+    Work,
+    limit_of,
+    measure_roofline,
+)
 from ranvier.profiling.timeline import Timeline, seconds_per_tick, timeline
 from ranvier.runtime.model import Model, load
 from ranvier.runtime.profile import Profile
@@ -38,6 +46,7 @@ class KernelTime:
         flops, bytes: estimated operations, and bytes read and written.
         gflops, gbytes_per_second: these over the measured time.
         share_of_peak: of the peak in the model's precision, 0 to 1; None where it is unknown.
+        roof: "compute" or "memory": what the roofline says takes longer; None where unknown.
         share_of_roof: least time by the roofline over measured time, 0 to 1; None where unknown.
         level: where its activations may come from: "L2", "L3" or "memory".
         limit: what most of the time goes to, see `roofline.limit_of`.
@@ -58,6 +67,7 @@ class KernelTime:
     gflops: float
     gbytes_per_second: float
     share_of_peak: float | None
+    roof: Roof | None
     share_of_roof: float | None
     level: str
     limit: Limit | None
@@ -207,6 +217,7 @@ def _kernel(
         gflops=_rate(flops, seconds) / 1e9,
         gbytes_per_second=_rate(size, seconds) / 1e9,
         share_of_peak=None if peak is None else _rate(flops, seconds) / peak,
+        roof=bound.roof,
         share_of_roof=_share_of_roof(bound, seconds),
         level=bound.level,
         limit=limit_of(bound, seconds, wait),

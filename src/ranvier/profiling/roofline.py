@@ -20,6 +20,7 @@ from ranvier.bench import precision_peak
 from ranvier.profiling.bandwidth import Level, memory_levels
 from ranvier.runtime.model import Model
 
+Roof = Literal["compute", "memory"]
 Limit = Literal["compute", "memory", "imbalance", "other"]
 LIMITS: tuple[Limit, ...] = ("compute", "memory", "imbalance", "other")
 
@@ -58,6 +59,13 @@ class Bound:
         if self.compute_seconds is None:
             return None
         return max(self.compute_seconds, self.memory_seconds)
+
+    @property
+    def roof(self) -> Roof | None:
+        """Which of the two is larger."""
+        if self.compute_seconds is None:
+            return None
+        return "compute" if self.compute_seconds >= self.memory_seconds else "memory"
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ function roundTicks(low, high, count) {
   return { ticks, step };
 }
 
-// The last parts of a path tell lines apart: "torchvision/models/resnet.py:146".
+// The last parts of a path tell lines apart: "models/resnet.py:146".
 function shortSource(source) {
-  return source.split("/").slice(-3).join("/");
+  return source.split("/").slice(-2).join("/");
 }

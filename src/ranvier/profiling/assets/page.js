@@ -1,11 +1,11 @@
 // The page: its head, what the time goes to, and the views on the same data.
 
-const LIMITS = {
-  compute: "arithmetic at the measured peak",
+const PARTS = {
+  compute: "operations at the measured peak",
   memory: "data at the measured bandwidth",
-  imbalance: "threads wait for each other",
-  other: "none of these: latency, conversions, start-up",
-  unknown: "too little is measured to say",
+  imbalance: "waiting for other threads",
+  other: "the rest: latency, conversions, addresses, start-up",
+  unknown: "work whose roof is unknown",
 };
 
 function fillHeader(profile) {
@@ -35,17 +35,30 @@ function fillHeader(profile) {
   }
 }
 
-function fillLimits(profile) {
-  for (const [limit, meaning] of Object.entries(LIMITS)) {
-    const steps = profile.steps.filter((step) => (step.limit ?? "unknown") === limit);
-    const part = steps.reduce((sum, step) => sum + step.share, 0);
-    if (steps.length === 0) continue;
-    const bar = element("div", { class: limit });
-    bar.style.flexGrow = String(part);
-    byId("limits-bar").append(bar);
-    byId("limits").append(element("li", {},
-      element("span", { class: `key ${limit}` }),
-      element("span", {}, element("b", {}, percent(part)), ` ${limit}`,
+// Shares of the whole time: the least that the roofs allow, waits, and what neither explains.
+function partsOf(profile) {
+  const parts = { compute: 0, memory: 0, imbalance: 0, other: 0, unknown: 0 };
+  for (const step of profile.steps) {
+    const waiting = (step.wait_microseconds ?? 0) / profile.microseconds;
+    const working = Math.max(0, step.share - waiting);
+    const least = Math.min(working, step.share * (step.share_of_roof ?? 0));
+    parts.imbalance += waiting;
+    if (step.roof !== null) parts[step.roof] += least;
+    parts[step.roof === null ? "unknown" : "other"] += working - least;
+  }
+  return parts;
+}
+
+function fillParts(profile) {
+  const parts = partsOf(profile);
+  for (const [name, meaning] of Object.entries(PARTS)) {
+    if (parts[name] < 0.0005) continue;
+    const bar = element("div", { class: name });
+    bar.style.flexGrow = String(parts[name]);
+    byId("parts-bar").append(bar);
+    byId("parts").append(element("li", {},
+      element("span", { class: `key ${name}` }),
+      element("span", {}, element("b", {}, percent(parts[name])), ` ${name}`,
         element("span", { class: "quiet" }, ` – ${meaning}`)),
     ));
   }
@@ -85,6 +98,7 @@ function fillNotes(profile) {
       "runs from its first thread's start to the next kernel's. Operations and bytes are estimates.",
     `Roofs: the fastest of several rounds on the same cores; ${levels.map((l) => l.name).join(", ")} by reading.` +
       (Object.keys(peaks).length ? "" : " The peak of arithmetic is unknown here: measuring it needs llvmlite."),
+    "“Limit” is the largest of the three causes, unless it is less than a third of the kernel's time.",
     "“Of roof” is the least time for a kernel's operations and data over its measured time. Activations count as " +
       "coming from the nearest cache that holds all that the kernel touches, weights from the nearest that holds a whole call.",
     "“Balance” is the busy time of the slowest thread over the average; 1 is even. “Wait” is the average thread's.",
@@ -95,7 +109,7 @@ function fillNotes(profile) {
 function start() {
   const profile = JSON.parse(byId("data").textContent);
   fillHeader(profile);
-  fillLimits(profile);
+  fillParts(profile);
   fillNotes(profile);
   const kernels = new SortableTable(
     "kernels", "Kernel calls", KERNEL_COLUMNS, profile.steps, (step) => [step.index], "µs");

@@ -101,7 +101,7 @@ function drawBandwidths(lines, names, levels, { x, y, x0, x1, y0, top }) {
     }));
     // Neighbouring roofs are close: the nearest level's name is above its line, the others' below,
     // each further along.
-    const along = x(from) + (x(to) - x(from)) * Math.min(0.85, 0.08 + 0.3 * position);
+    const along = x(from) + (x(to) - x(from)) * Math.min(0.85, 0.08 + 0.21 * position);
     const height = y(from * rate) - slope * (along - x(from));
     names.append(shape("text", {
       class: "roof-name", transform: `translate(${along} ${height}) rotate(${angle})`,

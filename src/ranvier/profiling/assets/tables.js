@@ -23,7 +23,6 @@ const RATES = [
 const KERNEL_COLUMNS = [
   number("#", (step) => step.index, 0),
   text("value", (step) => step.label, "name long"),
-  text("operators", (step) => operatorsText(step), "long"),
   number("µs", (step) => step.microseconds, 1),
   share("share", (step) => step.share),
   ...RATES,
@@ -31,6 +30,7 @@ const KERNEL_COLUMNS = [
   { ...text("limit", (step) => step.limit ?? "unknown"), key: true },
   number("balance", (step) => step.imbalance, 2),
   number("wait µs", (step) => step.wait_microseconds, 1),
+  text("operators", (step) => operatorsText(step), "long"),
   text("source", (step) => step.source, "name long", (step) => shortSource(step.source)),
   text("kernel", (step) => step.kernel, "name"),
 ];
