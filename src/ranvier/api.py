@@ -13,6 +13,7 @@ from ranvier.compiler import Compiled, Progress, compile_graph
 from ranvier.errors import CompileError, RanvierError, TargetError, UnsupportedOperatorError
 from ranvier.frontends.detect import detect
 from ranvier.ir.graph import Graph
+from ranvier.lowering.options import LoweringOptions
 from ranvier.runtime.cpu import host_features, plain
 from ranvier.target import TARGETS, Target, target_named
 
@@ -51,6 +52,7 @@ def trace(
     precision: str = "f32",
     target: str | Sequence[str] = "native",
     name: str | None = None,
+    winograd: bool = True,
     progress: Progress | bool | None = None,
 ) -> CompiledModel:
     """Compile a model ahead of time.
@@ -63,6 +65,8 @@ def trace(
         precision: "f32", or "bf16" (contractions and stored activations in bf16, sums in f32).
         target: "native", a target name, or several: one program each in the same artifact.
         name: of the model, for reports; its class by default.
+        winograd: convolutions take fewer multiplications where that is faster; their results are
+            rounded differently.
         progress: called with (stage, fraction done); True draws a progress bar.
 
     Raises:
@@ -74,15 +78,16 @@ def trace(
     if precision not in PRECISIONS:
         raise CompileError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
     targets = resolve_targets(target)
+    options = LoweringOptions(winograd)
     if progress is True:
         from ranvier.progress import progress_bar
 
         with progress_bar() as bar:
             graph = _import(model, args, kwargs, dynamic_shapes, name, bar)
-            return CompiledModel(compile_graph(graph, targets, precision, bar))
+            return CompiledModel(compile_graph(graph, targets, precision, bar, options))
     listener = progress if callable(progress) else None
     graph = _import(model, args, kwargs, dynamic_shapes, name, listener)
-    return CompiledModel(compile_graph(graph, targets, precision, listener))
+    return CompiledModel(compile_graph(graph, targets, precision, listener, options))
 
 
 def _import(

@@ -44,6 +44,8 @@ class CompileReport:
     def __str__(self) -> str:
         counts, kernels = _listed(self.operator_counts), _listed(self.kernel_counts)
         stages = ", ".join(f"{name} {s:.2f}" for name, s in self.seconds.items() if s >= 0.005)
+        tiled = self.kernel_counts.get("winograd", 0)
+        saving = f"  winograd         {tiled} convolutions multiply less and round differently"
         return "\n".join((
             f"{self.model} ({self.precision})",
             f"  operators        {self.operators_before} imported, {self.operators_optimized} "
@@ -51,6 +53,7 @@ class CompileReport:
             f"  native           {self.native_percent:.0f} %",
             f"  per operator     {counts}",
             f"  kernels          {kernels} ({self.distinct_kernels} distinct)",
+            *([saving] if tiled else []),
             f"  weights          {self.weight_bytes / 1e6:,.2f} MB",
             f"  seconds          {self.total_seconds:.2f} ({stages})",
         ))  # fmt: skip

@@ -25,6 +25,7 @@ from ranvier.ir.graph import Graph, Value
 from ranvier.ir.printer import format_graph
 from ranvier.ir.verifier import verify
 from ranvier.lowering.lower import lower
+from ranvier.lowering.options import LoweringOptions
 from ranvier.lowering.program import Buffer, Program, Step
 from ranvier.passes.canonicalize import Canonicalize
 from ranvier.passes.decompose import Decompose
@@ -56,6 +57,7 @@ def compile_graph(
     targets: Sequence[Target],
     precision: str = "f32",
     progress: Progress | None = None,
+    options: LoweringOptions | None = None,
 ) -> Compiled:
     """Graph -> artifact contents, one program per target.
 
@@ -79,7 +81,7 @@ def compile_graph(
     for position, target in enumerate(targets):
         share = 1.0 / len(targets)
         clock.stage(f"lower for {target.name}", 0.1 + 0.9 * position * share)
-        program = lower(optimized, target)
+        program = lower(optimized, target, options)
         clock.stage(f"generate code for {target.name}", 0.3 + 0.7 * position * share)
         code = emit_program(program, target)
         image = build_image((*code.modules, host_ir()), target.triple, target.cpu, target.features)

@@ -19,6 +19,7 @@ from ranvier.artifact.writer import write_artifact
 from ranvier.compiler import compile_graph
 from ranvier.ir.dtype import DType, decode
 from ranvier.ir.graph import Graph
+from ranvier.lowering.options import LoweringOptions
 from ranvier.runtime.cpu import host_features, plain
 from ranvier.runtime.model import load
 from ranvier.target import TARGETS, Target
@@ -33,10 +34,14 @@ TINY = {"f16": 2.0**-24, "bf16": 2.0**-133, "f32": 2.0**-149, "f64": 2.0**-1074}
 
 
 def run_native(
-    graph: Graph, runs: Sequence[Arrays], target: Target = NATIVE, cores: Sequence[int] = CORES
+    graph: Graph,
+    runs: Sequence[Arrays],
+    target: Target = NATIVE,
+    cores: Sequence[int] = CORES,
+    options: LoweringOptions | None = None,
 ) -> list[list[dict[str, npt.NDArray[Any]]]]:
     """Outputs by name for every core count and every run of one compiled graph."""
-    compiled = compile_graph(graph, [target])
+    compiled = compile_graph(graph, [target], options=options)
     names = [spec.name for spec in compiled.manifest.outputs]
     found: list[list[dict[str, npt.NDArray[Any]]]] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -36,6 +36,9 @@ def compile_command(
         ),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="The model's name.")] = None,
+    no_winograd: Annotated[
+        bool, typer.Option("--no-winograd", help="Compute every convolution directly.")
+    ] = False,
     emit: Annotated[
         list[str] | None,
         typer.Option(
@@ -53,7 +56,7 @@ def compile_command(
     """Compile a model ahead of time into one .rvr file."""
     require("llvmlite", "torch")
     source = load_model(model)
-    compiled = _trace(source, precision, _targets(target), name)
+    compiled = _trace(source, precision, _targets(target), name, not no_winograd)
     if workdir is not None:
         _write_stages(compiled, workdir)
     for stage in emit or ():
@@ -71,13 +74,14 @@ def compile_command(
 
 
 def _trace(
-    source: ModelSource, precision: str, targets: list[str], name: str | None
+    source: ModelSource, precision: str, targets: list[str], name: str | None, winograd: bool
 ) -> CompiledModel:
     from ranvier.api import trace
 
     return trace(
         source.model, source.args, source.kwargs, dynamic_shapes=source.dynamic_shapes,
-        precision=precision, target=targets, name=name, progress=sys.stderr.isatty(),
+        precision=precision, target=targets, name=name, winograd=winograd,
+        progress=sys.stderr.isatty(),
     )  # fmt: skip
 
 

@@ -78,7 +78,7 @@ class Epilogue:
         if spill is not None:
             self._store_by_loops(sums, spill)
             return
-        shared = [part for store in self._stores for part in _row_free(store.value)]
+        shared = [part for store in self._stores for part in row_free(store.value)]
         for column in self._columns:
             for part in shared:
                 column.emit(part)
@@ -231,7 +231,7 @@ def _bias_of(node: Expression) -> Expression | None:
     return other[0]
 
 
-def _row_free(expression: Expression) -> Iterator[Expression]:
+def row_free(expression: Expression) -> Iterator[Expression]:
     """The largest sub-expressions that are the same for all rows of a panel."""
     if isinstance(expression, Literal):
         return
@@ -239,7 +239,7 @@ def _row_free(expression: Expression) -> Iterator[Expression]:
         yield expression
         return
     for child in children(expression):
-        yield from _row_free(child)
+        yield from row_free(child)
 
 
 def _varies_by_row(node: Expression) -> bool:

@@ -12,6 +12,7 @@ from ranvier.codegen.depthwise import emit_depthwise
 from ranvier.codegen.nest import emit_nest
 from ranvier.codegen.scatter import emit_scatter
 from ranvier.codegen.sort import emit_sort
+from ranvier.codegen.winograd import emit_winograd
 from ranvier.ir.dim import Dim
 from ranvier.lowering.kernels.attention import Attention
 from ranvier.lowering.kernels.contraction import Contraction
@@ -19,6 +20,7 @@ from ranvier.lowering.kernels.depthwise import Depthwise
 from ranvier.lowering.kernels.nest import Nest
 from ranvier.lowering.kernels.scatter import Scatter
 from ranvier.lowering.kernels.sort import Sort
+from ranvier.lowering.kernels.winograd import Winograd
 from ranvier.lowering.program import Kernel, Program, Step
 from ranvier.target import Target
 
@@ -26,6 +28,7 @@ Emitter = Callable[[ModuleWriter, str, Kernel, Target], None]
 EMITTERS: dict[type, Emitter] = {  # kernel description -> code generator
     Nest: emit_nest,  # type: ignore[dict-item]
     Contraction: emit_contraction,  # type: ignore[dict-item]
+    Winograd: emit_winograd,  # type: ignore[dict-item]
     Depthwise: emit_depthwise,  # type: ignore[dict-item]
     Attention: emit_attention,  # type: ignore[dict-item]
     Scatter: emit_scatter,  # type: ignore[dict-item]

@@ -174,15 +174,18 @@ def _address(f: FunctionBuilder, pointer: Val) -> Val:
     return f.cast("ptrtoint", pointer, I64)
 
 
-def _zero_address(f: FunctionBuilder, contraction: Contraction) -> Val:
-    """The address of zeros that are as long as one row of A."""
-    depth = _longest_row(contraction)
-    assert depth is not None
-    size = max(64, depth * contraction.a_dtype.size)
-    size = 1 << (size - 1).bit_length()
+def zero_row(f: FunctionBuilder, row_bytes: int) -> Val:
+    """The address of at least `row_bytes` zeros: what is read outside an image."""
+    size = 1 << (max(64, row_bytes) - 1).bit_length()
     name = f"ranvier_zeros_{size}"
     f.module.add_global(name, f"private constant [{size} x i8] zeroinitializer, align 64")
-    return f.cast("ptrtoint", Val(f"@{name}", PTR), I64)
+    return Val(f"@{name}", PTR)
+
+
+def _zero_address(f: FunctionBuilder, contraction: Contraction) -> Val:
+    depth = _longest_row(contraction)
+    assert depth is not None
+    return _address(f, zero_row(f, depth * contraction.a_dtype.size))
 
 
 def _longest_row(contraction: Contraction) -> int | None:

@@ -34,6 +34,7 @@ from ranvier.lowering.products import (
     flatten_dim,
 )
 from ranvier.lowering.scope import KernelScope, flatten, linear_offset
+from ranvier.lowering.winograd import choose_tile, lower_winograd
 
 if TYPE_CHECKING:
     from ranvier.lowering.lower import Lowering
@@ -42,11 +43,14 @@ FEW_CHANNELS = 8  # below this a kernel row, not a pixel, is the depth
 
 
 def lower_conv(lowering: Lowering, root: Node, epilogue: Epilogue) -> None:
-    """Choose the kernel by geometry: depthwise, or a contraction per group."""
+    """Choose the kernel by geometry: depthwise, Winograd, or a contraction per group."""
+    tile = choose_tile(lowering, root)
     if _is_depthwise(root):
         lower_depthwise(lowering, root, epilogue)
     elif _has_few_channels(root):
         _lower_by_kernel_rows(lowering, root, epilogue)
+    elif tile is not None:
+        lower_winograd(lowering, root, epilogue, tile)
     else:
         _lower_by_pixels(lowering, root, epilogue)
 

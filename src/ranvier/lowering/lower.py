@@ -21,6 +21,7 @@ from ranvier.lowering.epilogue import Epilogue, is_contraction, plan_epilogues
 from ranvier.lowering.inline import HAS_REDUCTION, RULES, VIEWS, Inliner, row_major
 from ranvier.lowering.layout import ELEMENTWISE, channels_last, physical_order
 from ranvier.lowering.nests import add_nest
+from ranvier.lowering.options import LoweringOptions
 from ranvier.lowering.program import Buffer, Program, Step, Tensor
 from ranvier.lowering.scope import KernelScope, linear_offset
 from ranvier.target import Target
@@ -63,7 +64,7 @@ READS_REPEATEDLY = frozenset({
 })  # fmt: skip
 
 
-def lower(graph: Graph, target: Target) -> Program:
+def lower(graph: Graph, target: Target, options: LoweringOptions | None = None) -> Program:
     """Lower a whole graph for `target`.
 
     Raises UnsupportedOperatorError with all operators that have no lowering.
@@ -71,7 +72,7 @@ def lower(graph: Graph, target: Target) -> Program:
     missing = unsupported(graph)
     if missing:
         raise UnsupportedOperatorError(_describe_missing(missing))
-    return Lowering(graph, target).run()
+    return Lowering(graph, target, options or LoweringOptions()).run()
 
 
 def unsupported(graph: Graph) -> list[Node]:
@@ -86,9 +87,10 @@ def unsupported(graph: Graph) -> list[Node]:
 class Lowering:
     """The state of lowering one graph: where values lie, and the program so far."""
 
-    def __init__(self, graph: Graph, target: Target) -> None:
+    def __init__(self, graph: Graph, target: Target, options: LoweringOptions) -> None:
         self.graph = graph
         self.target = target
+        self.options = options
         self.program = Program()
         self.tensors: dict[Value, Tensor] = {}
         self.consumers = graph.consumers()

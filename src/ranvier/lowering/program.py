@@ -17,8 +17,9 @@ from ranvier.lowering.kernels.depthwise import Depthwise
 from ranvier.lowering.kernels.nest import Nest
 from ranvier.lowering.kernels.scatter import Scatter
 from ranvier.lowering.kernels.sort import Sort
+from ranvier.lowering.kernels.winograd import Winograd
 
-Kernel = Nest | Contraction | Depthwise | Attention | Scatter | Sort
+Kernel = Nest | Contraction | Winograd | Depthwise | Attention | Scatter | Sort
 
 
 @dataclass(frozen=True, eq=False)
