@@ -9,13 +9,17 @@ constrained so that Phi(-4) is 0 and Phi(4) is 1;
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
+from ranvier.codegen import avx512
 from ranvier.codegen.builder import Val
+from ranvier.codegen.interpolation import Function, interpolate, shifted
 from ranvier.codegen.math_context import (
     Context,
     clamp_keeping_nan,
     fma,
+    integer_type,
     intrinsic,
     like,
     polynomial,
@@ -33,17 +37,59 @@ _NORMAL_BY_TANH = (
 )  # fmt: skip
 _LOG2_E = 1.4426950408889634
 _LARGEST = 126.0
+_EXP2_OF_FRACTION = interpolate(lambda t: 2.0**t, 0.0, 1.0, 3)[::-1]  # relative error 1e-4
 _EXP2 = (0.05517169481646834, 0.24261137305901262, 0.6932610019002035, 0.9999280588242685)
 
 
 def gelu(context: Context, x: Val) -> Val:
     """x Phi(x), within 1.3e-4."""
+    if avx512.usable(context, x):
+        return _relu_minus_table(context, x, _TAIL)
     return _times_distribution(context, x, _NORMAL)
 
 
 def gelu_tanh(context: Context, x: Val) -> Val:
-    """x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x**3))), within 8e-5."""
+    """x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x**3))), within 1e-4."""
+    if avx512.usable(context, x):
+        return _relu_minus_table(context, x, _TAIL_BY_TANH)
     return _times_distribution(context, x, _NORMAL_BY_TANH)
+
+
+# The tail t (1 - Phi(t)) as parabolas around the multiples of _STEP: row k has the coefficients of
+# power k. The one around 0 is 0 there.
+_STEP = 0.28
+_MAGIC = 12582912.0  # 1.5 * 2**23: adding it leaves an integer in the low bits of an f32
+
+
+def _tail_table(normal: Function) -> tuple[tuple[float, ...], ...]:
+    def tail(t: float) -> float:
+        return t * (1 - normal(t))
+
+    half = _STEP / 2
+    first = (0.0, *interpolate(lambda t: 1 - normal(t), 0.0, half, 1))
+    others = (interpolate(shifted(tail, k * _STEP), -half, half, 2) for k in range(1, 16))
+    return tuple(zip(first, *others, strict=True))
+
+
+_TAIL = _tail_table(lambda t: 0.5 + 0.5 * math.erf(t / math.sqrt(2)))
+_TAIL_BY_TANH = _tail_table(
+    lambda t: 0.5 + 0.5 * math.tanh(math.sqrt(2 / math.pi) * (t + 0.044715 * t**3))
+)
+
+
+def _relu_minus_table(context: Context, x: Val, table: tuple[tuple[float, ...], ...]) -> Val:
+    """max(x, 0) - |x| (1 - Phi(|x|))."""
+    f = context.builder
+    t, end = intrinsic(f, "fabs", x), like(x, 15.25 * _STEP)
+    t = f.select(f.compare("fcmp ogt", t, end), end, t)
+    shifted = fma(f, t, like(x, 1 / _STEP), like(x, _MAGIC))
+    number = f.binary("fsub", shifted, like(x, _MAGIC))
+    distance = fma(f, number, like(x, -_STEP), t)
+    index = f.cast("bitcast", shifted, integer_type(x))
+    rows = [avx512.look_up(context, row, index) for row in table]
+    tail = fma(f, fma(f, rows[2], distance, rows[1]), distance, rows[0])
+    relu = f.select(f.compare("fcmp olt", x, like(x, 0.0)), like(x, 0.0), x)
+    return f.binary("fsub", relu, tail)
 
 
 def _times_distribution(context: Context, x: Val, coefficients: tuple[float, ...]) -> Val:
@@ -58,15 +104,26 @@ def _times_distribution(context: Context, x: Val, coefficients: tuple[float, ...
 
 
 def sigmoid(context: Context, x: Val) -> Val:
-    """e**x / (1 + e**x), relative error 8e-5; 0 below -87."""
+    """e**x / (1 + e**x), relative error 2e-4; 0 below -87."""
     f = context.builder
+    if avx512.usable(context, x):
+        return _logistic(context, x)
     e = _exp(context, x)
     return f.binary("fdiv", e, f.binary("fadd", e, like(x, 1.0)))
 
 
 def silu(context: Context, x: Val) -> Val:
-    """x sigmoid(x), relative error 8e-5."""
+    """x sigmoid(x), relative error 2e-4."""
     return context.builder.binary("fmul", x, sigmoid(context, x))
+
+
+def _logistic(context: Context, x: Val) -> Val:
+    """1 / (1 + 2**t), t = -x log2(e): infinities need no bounds here."""
+    f = context.builder
+    t = f.binary("fmul", x, like(x, -_LOG2_E))
+    power = polynomial(f, avx512.fraction(context, t), _EXP2_OF_FRACTION)
+    below = f.binary("fadd", avx512.scale(context, power, t), like(x, 1.0))
+    return avx512.reciprocal_estimate(context, below)
 
 
 def _exp(context: Context, x: Val) -> Val:

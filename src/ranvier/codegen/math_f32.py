@@ -1,14 +1,17 @@
 """Vector mathematics in f32: branch-free, a few ulp over the whole range, denormals included.
 
-Sources: range reductions and the polynomials of exp and log after S. Moshier's Cephes (expf.c,
-logf.c); erf after N. Juffa's erff; everything else is derived from those as its docstring says.
+Sources: the polynomials of log after S. Moshier's Cephes (logf.c); erf after N. Juffa's erff; those
+of exp and gelu interpolate at Chebyshev nodes; everything else is derived from those as its
+docstring says.
 """
 
 from __future__ import annotations
 
 import math
 
-from ranvier.codegen.builder import I32, Val, int_const, lanes_of, vector
+from ranvier.codegen import avx512
+from ranvier.codegen.builder import Val, int_const, lanes_of, vector
+from ranvier.codegen.interpolation import interpolate, shifted
 from ranvier.codegen.math_context import (
     Context,
     clamp_keeping_nan,
@@ -20,10 +23,11 @@ from ranvier.codegen.math_context import (
 )
 
 _LOG2E = 1.4426950408889634
+_LOG2E_HIGH, _LOG2E_LOW = 1.44269502162933349609375, 1.925963033500011e-08  # the first is an f32
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
 _LN2 = 0.6931471805599453
-# (exp(r) - 1 - r) / r**2 on |r| <= ln(2) / 2
-_EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
+# (2**f - 1) / f on |f| <= 1/2, relative error of 2**f 5e-9; highest power first
+_EXP2 = interpolate(lambda f: math.expm1(f * _LN2) / f, -0.5, 0.5, 5)[::-1]
 # (log(1 + f) - f + f**2 / 2) / f**3 on sqrt(1/2) - 1 <= f <= sqrt(2) - 1
 _LOG = (
     7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1,
@@ -42,12 +46,9 @@ _GUARD = 32  # powers of two that keep a product out of the denormal range
 # Exponentials ------------------------------------------------------------------------------------
 def scale(context: Context, x: Val, n: Val) -> Val:
     """x * 2**n for an integral n in [-250, 250], rounded once into the denormal range."""
+    if avx512.usable(context, x):
+        return avx512.scale(context, x, n)
     f = context.builder
-    lanes = lanes_of(x.type)
-    if context.target.lanes == 16 and lanes == 16:
-        mask, round_current = Val("-1", "i16"), int_const(4, I32)
-        name = "llvm.x86.avx512.mask.scalef.ps.512"
-        return f.call(name, x.type, x, n, x, mask, round_current)
     whole = _integer(context, n)
     half = f.binary("ashr", whole, int_const(1, whole.type))
     rest = f.binary("sub", whole, half)
@@ -73,27 +74,32 @@ def _negate(context: Context, x: Val) -> Val:
     return context.builder.emit(f"fneg {x}", x.type)
 
 
-def _reduce(context: Context, x: Val) -> tuple[Val, Val]:
-    """(n, r) with x = n ln 2 + r, |r| <= ln(2) / 2."""
-    f = context.builder
-    n = intrinsic(f, "roundeven", f.binary("fmul", x, like(x, _LOG2E)))
-    r = fma(f, n, like(x, -_LN2_HIGH), x)
-    return n, fma(f, n, like(x, -_LN2_LOW), r)
+def _reduce(context: Context, x: Val, sign: int = 1) -> tuple[Val, Val]:
+    """(n, f) with sign x = (n + f) ln 2, |f| <= 1/2."""
+    b = context.builder
+    n = intrinsic(b, "roundeven", b.binary("fmul", x, like(x, sign * _LOG2E)))
+    f = fma(b, x, like(x, sign * _LOG2E_HIGH), _negate(context, n))
+    return n, fma(b, x, like(x, sign * _LOG2E_LOW), f)
 
 
-def _exp_tail(context: Context, r: Val) -> Val:
-    """exp(r) - 1 for a reduced r."""
-    f = context.builder
-    return fma(f, f.binary("fmul", r, r), polynomial(f, r, _EXP), r)
+def _power_tail(context: Context, f: Val) -> Val:
+    """2**f - 1 for |f| <= 1/2."""
+    b = context.builder
+    return b.binary("fmul", f, polynomial(b, f, _EXP2))
 
 
-def _exp_parts(context: Context, x: Val, low: Val | None = None) -> tuple[Val, Val]:
-    """(p, n) with e**(x + low) = p 2**n, for a bounded x and a tiny `low`."""
-    f = context.builder
-    n, r = _reduce(context, x)
+def _power(context: Context, f: Val) -> Val:
+    """2**f for |f| <= 1/2."""
+    return polynomial(context.builder, f, (*_EXP2, 1.0))
+
+
+def _exp_parts(context: Context, x: Val, low: Val | None = None, sign: int = 1) -> tuple[Val, Val]:
+    """(p, n) with e**(sign (x + low)) = p 2**n, for a bounded x and a tiny `low`."""
+    b = context.builder
+    n, f = _reduce(context, x, sign)
     if low is not None:
-        r = f.binary("fadd", r, low)
-    return f.binary("fadd", _exp_tail(context, r), like(x, 1.0)), n
+        f = fma(b, low, like(x, sign * _LOG2E), f)
+    return _power(context, f), n
 
 
 def exp(context: Context, x: Val) -> Val:
@@ -117,20 +123,15 @@ def _unguard(context: Context, guarded: Val, condition: Val) -> Val:
 
 
 def exp2(context: Context, x: Val) -> Val:
-    """2**x: the integral part goes to the exponent, the fraction times ln 2 to exp's polynomial."""
+    """2**x: the integral part goes to the exponent."""
     f = context.builder
     x = clamp_keeping_nan(f, x, -151.0, 129.0)
     n = intrinsic(f, "roundeven", x)
-    fraction = f.binary("fsub", x, n)
-    r = f.binary("fmul", fraction, like(x, _LN2))
-    low = fma(f, fraction, like(x, _LN2), _negate(context, r))
-    low = fma(f, fraction, like(x, 1.9046542e-9 - 1.2e-17), low)
-    value = f.binary("fadd", _exp_tail(context, f.binary("fadd", r, low)), like(x, 1.0))
-    return scale(context, value, n)
+    return scale(context, _power(context, f.binary("fsub", x, n)), n)
 
 
 def expm1(context: Context, x: Val) -> Val:
-    """e**x - 1 = 2**n (e**r - 1) + (2**n - 1); computed with 2**(n-1) so that 2**128 does not
+    """e**x - 1 = 2**n (2**f - 1) + (2**n - 1); computed with 2**(n-1) so that 2**128 does not
     overflow early.
     """
     f = context.builder
@@ -140,8 +141,8 @@ def expm1(context: Context, x: Val) -> Val:
 
 def _expm1_core(context: Context, x: Val) -> Val:
     f = context.builder
-    n, r = _reduce(context, x)
-    tail = _exp_tail(context, r)
+    n, fraction = _reduce(context, x)
+    tail = _power_tail(context, fraction)
     half = scale(context, like(x, 0.5), n)
     doubled = fma(f, tail, half, f.binary("fsub", half, like(x, 0.5)))
     return f.binary("fadd", doubled, doubled)
@@ -152,8 +153,8 @@ def tanh(context: Context, x: Val) -> Val:
     f = context.builder
     size = intrinsic(f, "fabs", x)
     argument = clamp_keeping_nan(f, f.binary("fmul", size, like(x, -2.0)), -40.0, 0.0)
-    n, r = _reduce(context, argument)
-    tail = _exp_tail(context, r)
+    n, fraction = _reduce(context, argument)
+    tail = _power_tail(context, fraction)
     power = _power_of_two(context, _integer(context, n))
     e = fma(f, tail, power, f.binary("fsub", power, like(x, 1.0)))
     ratio = f.binary("fdiv", e, f.binary("fadd", e, like(x, 2.0)))
@@ -163,6 +164,9 @@ def tanh(context: Context, x: Val) -> Val:
 def sigmoid(context: Context, x: Val) -> Val:
     """1 / (1 + e**-x), with e**-|x| so that neither tail loses digits."""
     f = context.builder
+    if avx512.usable(context, x):
+        q, n = _logistic_parts(context, _bounded_below(context, x), None)
+        return avx512.scale(context, q, n)
     e = exp(context, f.binary("fsub", like(x, -0.0), intrinsic(f, "fabs", x)))
     above = f.select(f.compare("fcmp olt", x, like(x, 0.0)), e, like(x, 1.0))
     return f.binary("fdiv", above, f.binary("fadd", e, like(x, 1.0)))
@@ -176,14 +180,39 @@ def silu(context: Context, x: Val) -> Val:
 def _times_sigmoid(context: Context, x: Val, z: Val, low: Val | None) -> Val:
     """x sigmoid(z + low), x and z of one sign; precise where the result is denormal."""
     f = context.builder
-    size = intrinsic(f, "fabs", z)
-    bounded = clamp_keeping_nan(f, _negate(context, size), -140.0, 0.0)
+    if avx512.usable(context, x):
+        bounded = _bounded_below(context, x)
+        q, n = _logistic_parts(context, bounded if z is x else z, low)
+        product = avx512.scale(context, f.binary("fmul", bounded, q), n)
+        return avx512.nan_at_minus_infinity(context, product, x)
+    negative = f.compare("fcmp olt", x, like(x, 0.0))
+    if low is not None:
+        low = f.select(negative, low, _negate(context, low))
+    bounded = clamp_keeping_nan(f, _negate(context, intrinsic(f, "fabs", z)), -140.0, 0.0)
     p, n = _exp_parts(context, bounded, low)
     guarded = scale(context, p, f.binary("fadd", n, like(n, float(_GUARD))))
     below = fma(f, guarded, like(x, 2.0**-_GUARD), like(x, 1.0))
-    negative = f.compare("fcmp olt", x, like(x, 0.0))
     above = f.select(negative, f.binary("fmul", x, guarded), x)
     return _unguard(context, f.binary("fdiv", above, below), negative)
+
+
+def _bounded_below(context: Context, x: Val) -> Val:
+    """max(x, -300), where functions that end like x e**x are 0 long since; NaN stays."""
+    f = context.builder
+    return f.select(f.compare("fcmp olt", x, like(x, -300.0)), like(x, -300.0), x)
+
+
+def _logistic_parts(context: Context, z: Val, low: Val | None) -> tuple[Val, Val]:
+    """(q, n) with sigmoid(z + low) = q 2**n, for z from -300 on.
+
+    With e**-z = p 2**-n it is 2**n / (2**n + p); z above 25 gives 1 as 25 does.
+    """
+    f = context.builder
+    z = f.select(f.compare("fcmp ogt", z, like(z, 25.0)), like(z, 25.0), z)
+    p, minus_n = _exp_parts(context, z, low, sign=-1)
+    n = _negate(context, minus_n)
+    below = f.binary("fadd", avx512.scale(context, like(z, 1.0), n), p)
+    return f.binary("fdiv", like(z, 1.0), below), n
 
 
 # Logarithms --------------------------------------------------------------------------------------
@@ -326,6 +355,8 @@ def gelu(context: Context, x: Val) -> Val:
     Q(t) = erfc(t / sqrt 2) / 2 = exp(-t**2 / 2) R(t) with a polynomial for R; the rounding error
     of t**2 is carried along.
     """
+    if avx512.usable(context, x):
+        return _gelu_by_table(context, x)
     f = context.builder
     t = intrinsic(f, "fabs", x)
     t = f.select(f.compare("fcmp ogt", t, like(x, _TAIL_END)), like(x, _TAIL_END), t)
@@ -333,18 +364,70 @@ def gelu(context: Context, x: Val) -> Val:
     w = f.binary("fdiv", like(x, 1.0), below_w)
     half = f.binary("fmul", t, like(x, -0.5))
     square = f.binary("fmul", half, t)
-    n, r = _reduce(context, square)
     low = fma(f, half, t, _negate(context, square))
     low = fma(f, _quotient_error(context, t, below_w, w), like(x, _TAIL_SLOPE), low)
-    r = f.binary("fadd", r, low)
+    n, fraction = _reduce(context, square)
+    fraction = fma(f, low, like(x, _LOG2E), fraction)
     ratio = polynomial(f, w, _TAIL)
-    tail = fma(f, ratio, _exp_tail(context, r), ratio)
+    tail = fma(f, ratio, _power_tail(context, fraction), ratio)
     tail = scale(context, tail, f.binary("fadd", n, like(n, float(_GUARD))))
     bounded = f.select(f.compare("fcmp ogt", x, like(x, _TAIL_END)), like(x, _TAIL_END), x)
     product = f.binary("fmul", bounded, tail)
     below = f.binary("fmul", product, like(x, 2.0**-_GUARD))
     above = fma(f, product, like(x, -(2.0**-_GUARD)), x)
     return f.select(f.compare("fcmp ole", x, like(x, 0.0)), below, above)
+
+
+# erfc(t / sqrt 2) exp(t**2 / 2) / 2 in powers of the distance from the start of an interval:
+# t + 1 in [1, 16), four intervals per power of two, relative error 9e-8. Row k holds the
+# coefficients of power k; the interval's number is the low 4 bits of the f32's upper 11 bits.
+_INTERVAL_BITS = 21
+_INTERVAL_START = -(1 << _INTERVAL_BITS)
+_RATIO_END = 14.9
+
+
+def _ratio(t: float) -> float:
+    return math.erfc(t / math.sqrt(2)) * math.exp(t * t / 2) / 2
+
+
+def _ratio_table() -> tuple[tuple[float, ...], ...]:
+    columns: list[tuple[float, ...]] = [()] * 16
+    for k in range(16):
+        width = 2.0 ** (k // 4) / 4
+        start = (4 + k % 4) * width - 1
+        moved = shifted(_ratio, start)
+        columns[(k + 12) % 16] = interpolate(moved, 0.0, width, 5)
+    return tuple(zip(*columns, strict=True))
+
+
+_RATIO = _ratio_table()
+
+
+def _gelu_by_table(context: Context, x: Val) -> Val:
+    """As `gelu`, R(t) by a polynomial of the interval of t: max(x, 0) - |x| Q(|x|).
+
+    x times 0 or 1 stands for the maximum, as it gives NaN for minus infinity.
+    """
+    f = context.builder
+    t = intrinsic(f, "fabs", x)
+    t = f.select(f.compare("fcmp ogt", t, like(x, _RATIO_END)), like(x, _RATIO_END), t)
+    place = f.binary("fadd", t, like(x, 1.0))
+    bits = f.cast("bitcast", place, integer_type(x))
+    start = f.binary("and", bits, int_const(_INTERVAL_START, bits.type))
+    start = f.binary("fsub", f.cast("bitcast", start, x.type), like(x, 1.0))
+    distance = f.binary("fsub", t, start)  # exact, while t + 1 is not
+    index = f.binary("lshr", bits, int_const(_INTERVAL_BITS, bits.type))
+    rows = [avx512.look_up(context, row, index) for row in _RATIO[::-1]]
+    ratio = rows[0]
+    for row in rows[1:]:
+        ratio = fma(f, ratio, distance, row)
+    half = f.binary("fmul", t, like(x, -0.5))
+    square = f.binary("fmul", half, t)
+    p, n = _exp_parts(context, square, fma(f, half, t, _negate(context, square)))
+    tail = avx512.scale(context, f.binary("fmul", f.binary("fmul", t, ratio), p), n)
+    positive = f.compare("fcmp ogt", x, like(x, 0.0))
+    one = f.select(positive, like(x, 1.0), like(x, 0.0))
+    return fma(f, x, one, _negate(context, tail))
 
 
 def _quotient_error(context: Context, t: Val, below: Val, w: Val) -> Val:
@@ -365,8 +448,7 @@ def gelu_tanh(context: Context, x: Val) -> Val:
     The argument is computed in two parts, because exp turns its absolute error into a relative one.
     """
     f = context.builder
-    a = intrinsic(f, "fabs", x)
-    a = f.select(f.compare("fcmp ogt", a, like(x, 13.0)), like(x, 13.0), a)
+    a = clamp_keeping_nan(f, x, -13.0, 13.0)
     cubic, linear = _round_f32(_GELU_CUBIC), _round_f32(_GELU_LINEAR)
     square = f.binary("fmul", a, a)
     square_low = fma(f, a, a, _negate(context, square))
@@ -381,7 +463,7 @@ def gelu_tanh(context: Context, x: Val) -> Val:
     low = f.binary("fadd", f.binary("fadd", low, like(x, _GELU_LINEAR - linear)), error)
     z = f.binary("fmul", a, total)
     z_low = fma(f, a, low, fma(f, a, total, _negate(context, z)))
-    return _times_sigmoid(context, x, z, _negate(context, z_low))
+    return _times_sigmoid(context, x, z, z_low)
 
 
 def softplus(context: Context, x: Val) -> Val:
