@@ -83,7 +83,7 @@ class ThreadTimeline {
   }
 
   *axis() {
-    const { ticks, step } = roundTicks(this.low, this.high, this.inner / 110);
+    const { ticks, step } = roundTicks(this.low, this.high, this.inner / 90);
     const [scale, unit] = this.high >= 1000 ? [1000, "ms"] : [1, "µs"];
     const digits = Math.max(0, Math.ceil(-Math.log10((step / scale) * 1.0000001)));
     yield shape("line", { class: "frame", x1: GUTTER, x2: GUTTER + this.inner, y1: this.bottom, y2: this.bottom });
