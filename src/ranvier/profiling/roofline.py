@@ -119,7 +119,7 @@ def limit_of(bound: Bound, seconds: float, wait_seconds: float | None) -> Limit 
     Args:
         bound: the least times.
         seconds: the measured time.
-        wait_seconds: of the average thread, at the barrier that ends the kernel; None if unknown.
+        wait_seconds: of the average thread, see `KernelTime`; None if unknown.
 
     Returns:
         "compute" or "memory": the least time for operations or data accounts for it;

@@ -101,7 +101,7 @@ function fillNotes(profile) {
     "“Limit” is the largest of the three causes, unless it is less than a third of the kernel's time.",
     "“Of roof” is the least time for a kernel's operations and data over its measured time. Activations count as " +
       "coming from the nearest cache that holds all that the kernel touches, weights from the nearest that holds a whole call.",
-    "“Balance” is the busy time of the slowest thread over the average; 1 is even. “Wait” is the average thread's.",
+    "“Balance” is the busy time of the slowest thread over the average; 1 is even. “Wait” is the time in which the average thread does not work on the kernel: at the barrier after it, or because it starts late.",
   ];
   byId("notes").append(...notes.map((note) => element("p", {}, note)));
 }
