@@ -51,8 +51,8 @@ class KernelTime:
         level: where its activations may come from: "L2", "L3" or "memory".
         limit: what most of the time goes to, see `roofline.limit_of`.
         busy_microseconds: of every thread, without waiting; None for artifacts too old to say.
-        wait_microseconds: of the average thread: the time in which it does not work on the kernel, at
-            the barrier after it or because it starts late; None like the above.
+        wait_microseconds: of the average thread: the time in which it does not work on the kernel,
+            at the barrier after it or because it starts late; None like the above.
         imbalance: busy time of the slowest thread over the average, at least 1; None likewise.
     """
 
