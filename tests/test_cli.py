@@ -71,6 +71,15 @@ def test_emit_prints_a_stage_and_writes_nothing(
     assert "stages: graph, optimized, llvm." in result.stderr
 
 
+def test_compile_tunes_with_the_example_inputs(tmp_path: Path) -> None:
+    found = document("compile", f"{MODELS}:classifier", "-o", tmp_path / "m.rvr", "--tune")
+    assert found["tuning"]["sizes"] == {"batch": 2}
+    assert found["tuning"]["tuned_ms"] <= found["tuning"]["untuned_ms"]
+    assert found["report"]["schedules"] == found["tuning"]["schedules"]
+    result = run("compile", f"{MODELS}:fixed", "-o", tmp_path / "m.rvr", "--tune")
+    assert "tuned" in result.stdout
+
+
 def test_a_pt2_file_compiles_and_verifies_by_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ LAYERS = (
     ("artifact",),
     ("runtime",),
     ("compiler", "compile_report", "progress"),
+    ("tuning",),
     ("api", "bench", "inspection", "peak", "profiling", "sample_inputs", "verification"),
     ("cli",),
 )

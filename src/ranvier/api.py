@@ -10,12 +10,21 @@ from typing import Any
 from ranvier.artifact.writer import write_artifact
 from ranvier.compile_report import CompileReport
 from ranvier.compiler import Compiled, Progress, compile_graph
-from ranvier.errors import CompileError, RanvierError, TargetError, UnsupportedOperatorError
+from ranvier.errors import (
+    CompileError,
+    InputError,
+    RanvierError,
+    TargetError,
+    UnsupportedOperatorError,
+)
 from ranvier.frontends.detect import detect
 from ranvier.ir.graph import Graph
 from ranvier.lowering.options import LoweringOptions
 from ranvier.runtime.cpu import host_features, plain
+from ranvier.runtime.model import Model
 from ranvier.target import TARGETS, Target, target_named
+from ranvier.tuning import Tuning
+from ranvier.tuning import tune as tune_graph
 
 PRECISIONS = ("f32", "bf16")
 
@@ -23,13 +32,19 @@ PRECISIONS = ("f32", "bf16")
 class CompiledModel:
     """A compiled model: save it, or read its report and the text of its stages."""
 
-    def __init__(self, compiled: Compiled) -> None:
+    def __init__(self, compiled: Compiled, tuning: Tuning | None = None) -> None:
         self._compiled = compiled
+        self._tuning = tuning
 
     @property
     def report(self) -> CompileReport:
         """What became of the operators, and what compiling cost."""
         return self._compiled.report
+
+    @property
+    def tuning(self) -> Tuning | None:
+        """What tuning found; None when it was not asked for."""
+        return self._tuning
 
     @property
     def stages(self) -> Mapping[str, str]:
@@ -53,6 +68,7 @@ def trace(
     target: str | Sequence[str] = "native",
     name: str | None = None,
     winograd: bool = True,
+    tune: bool = False,
     progress: Progress | bool | None = None,
 ) -> CompiledModel:
     """Compile a model ahead of time.
@@ -67,6 +83,8 @@ def trace(
         name: of the model, for reports; its class by default.
         winograd: convolutions take fewer multiplications where that is faster; their results are
             rounded differently.
+        tune: measure schedules on this machine, with the example inputs, and keep the fastest;
+            takes the time of several compilations. Without it a cost model chooses.
         progress: called with (stage, fraction done); True draws a progress bar.
 
     Raises:
@@ -79,15 +97,52 @@ def trace(
         raise CompileError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
     targets = resolve_targets(target)
     options = LoweringOptions(winograd)
+    if tune:
+        _require_runnable(targets)
+
+    def compile_model(listener: Progress | None) -> CompiledModel:
+        graph = _import(model, args, kwargs, dynamic_shapes, name, listener)
+        if not tune:
+            return CompiledModel(compile_graph(graph, targets, precision, listener, options))
+        compiled, tuning = tune_graph(
+            lambda each: compile_graph(graph, targets, precision, None, each),
+            options,
+            lambda loaded: _example_inputs(loaded, model, args, kwargs),
+            listener,
+        )
+        return CompiledModel(compiled, tuning)
+
     if progress is True:
         from ranvier.progress import progress_bar
 
         with progress_bar() as bar:
-            graph = _import(model, args, kwargs, dynamic_shapes, name, bar)
-            return CompiledModel(compile_graph(graph, targets, precision, bar, options))
-    listener = progress if callable(progress) else None
-    graph = _import(model, args, kwargs, dynamic_shapes, name, listener)
-    return CompiledModel(compile_graph(graph, targets, precision, listener, options))
+            return compile_model(bar)
+    return compile_model(progress if callable(progress) else None)
+
+
+def _require_runnable(targets: Sequence[Target]) -> None:
+    features = host_features()
+    if len(targets) != 1 or not {plain(f) for f in targets[0].features} <= features:
+        raise TargetError(
+            f"tuning measures on this machine; give one target that runs here, not "
+            f"{', '.join(target.name for target in targets)}"
+        )
+
+
+def _example_inputs(
+    loaded: Model, model: Any, args: Any, kwargs: Mapping[str, Any] | None
+) -> Mapping[str, object]:
+    """The example inputs by name; those of an exported program where none are given."""
+    kept = getattr(model, "example_inputs", None)
+    if not args and not kwargs and kept is not None:
+        args, kwargs = kept
+    positional = tuple(args) if isinstance(args, (list, tuple)) else (args,)
+    try:
+        return loaded.bind(*positional, **(kwargs or {}))
+    except InputError as error:
+        raise CompileError(
+            f"tuning needs example inputs that the model accepts: {error}"
+        ) from error
 
 
 def _import(

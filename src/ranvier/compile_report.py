@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 
 from ranvier.codegen.emit import EmittedProgram
 from ranvier.ir.graph import Graph
+from ranvier.lowering.options import LoweringOptions
 from ranvier.lowering.program import Program
 
 
@@ -17,7 +18,7 @@ class CompileReport:
     """Operators before and after fusion, distinct kernels, bytes of weights, seconds per stage.
 
     `native_percent` counts the nodes of the imported graph, constants left out, that run as
-    native code.
+    native code. `schedules` names the steps that were told how to compute, by their result.
     """
 
     model: str
@@ -31,6 +32,7 @@ class CompileReport:
     kernel_counts: Mapping[str, int]
     weight_bytes: int
     seconds: Mapping[str, float]
+    schedules: Mapping[str, str]
 
     @property
     def total_seconds(self) -> float:
@@ -66,6 +68,7 @@ def summarize(
     code: EmittedProgram,
     precision: str,
     seconds: Mapping[str, float],
+    options: LoweringOptions,
 ) -> CompileReport:
     """Collect the report; lowering has refused the model already if anything is not native."""
     before = [node.op for node in imported.nodes if node.op != "constant"]
@@ -82,6 +85,7 @@ def summarize(
         dict(Counter(type(step.kernel).__name__.lower() for step in program.steps)),
         sum(b.data.nbytes for b in program.buffers if b.data is not None),
         dict(seconds),
+        {result: str(schedule) for result, schedule in options.schedules.items()},
     )
 
 

@@ -64,6 +64,7 @@ def compile_graph(
     Raises UnsupportedOperatorError or CompileError; `progress` hears each stage as it starts.
     """
     tell = progress or (lambda stage, fraction: None)
+    options = options or LoweringOptions()
     clock = _Clock(tell)
     stages = {"graph": format_graph(graph)}
     optimized = graph
@@ -93,7 +94,9 @@ def compile_graph(
         emitted.append(code)
     entries.update(packer.entries)
     clock.stage("done", 1.0)
-    report = summarize(graph, optimized, lowered[0], emitted[0], precision, clock.seconds)
+    report = summarize(
+        graph, optimized, lowered[0], emitted[0], precision, clock.seconds, options
+    )
     entries["graph.txt"] = stages["optimized"].encode()
     entries["report.json"] = report.to_json().encode()
     return Compiled(_manifest(graph, precision), programs, entries, report, stages)

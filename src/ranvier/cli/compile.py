@@ -39,6 +39,10 @@ def compile_command(
     no_winograd: Annotated[
         bool, typer.Option("--no-winograd", help="Compute every convolution directly.")
     ] = False,
+    tune: Annotated[
+        bool,
+        typer.Option("--tune", help="Measure schedules on this machine and keep the fastest."),
+    ] = False,
     emit: Annotated[
         list[str] | None,
         typer.Option(
@@ -56,7 +60,7 @@ def compile_command(
     """Compile a model ahead of time into one .rvr file."""
     require("llvmlite", "torch")
     source = load_model(model)
-    compiled = _trace(source, precision, _targets(target), name, not no_winograd)
+    compiled = _trace(source, precision, _targets(target), name, not no_winograd, tune)
     if workdir is not None:
         _write_stages(compiled, workdir)
     for stage in emit or ():
@@ -70,17 +74,24 @@ def compile_command(
         print_json(_document(compiled, path))
     elif not emit:
         print(compiled.report)
+        if compiled.tuning is not None:
+            print(compiled.tuning)
         print(f"wrote {path}, {megabytes(os.path.getsize(str(path)))}")
 
 
 def _trace(
-    source: ModelSource, precision: str, targets: list[str], name: str | None, winograd: bool
+    source: ModelSource,
+    precision: str,
+    targets: list[str],
+    name: str | None,
+    winograd: bool,
+    tune: bool,
 ) -> CompiledModel:
     from ranvier.api import trace
 
     return trace(
         source.model, source.args, source.kwargs, dynamic_shapes=source.dynamic_shapes,
-        precision=precision, target=targets, name=name, winograd=winograd,
+        precision=precision, target=targets, name=name, winograd=winograd, tune=tune,
         progress=sys.stderr.isatty(),
     )  # fmt: skip
 
@@ -107,4 +118,6 @@ def _write_stages(compiled: CompiledModel, folder: Path) -> None:
 def _document(compiled: CompiledModel, path: Path | None) -> dict[str, object]:
     size = None if path is None else os.path.getsize(path)
     report = {**dataclasses.asdict(compiled.report), "total_seconds": compiled.report.total_seconds}
-    return {"artifact": None if path is None else str(path), "bytes": size, "report": report}
+    tuning = None if compiled.tuning is None else dataclasses.asdict(compiled.tuning)
+    artifact = None if path is None else str(path)
+    return {"artifact": artifact, "bytes": size, "report": report, "tuning": tuning}

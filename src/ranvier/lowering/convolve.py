@@ -44,7 +44,7 @@ FEW_CHANNELS = 8  # below this a kernel row, not a pixel, is the depth
 
 def lower_conv(lowering: Lowering, root: Node, epilogue: Epilogue) -> None:
     """Choose the kernel by geometry: depthwise, Winograd, or a contraction per group."""
-    tile = choose_tile(lowering, root)
+    tile = choose_tile(lowering, root, epilogue)
     if _is_depthwise(root):
         lower_depthwise(lowering, root, epilogue)
     elif _has_few_channels(root):

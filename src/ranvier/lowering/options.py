@@ -2,11 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Decisions about a step that its cost model would take otherwise; None leaves them to it.
+
+    Attributes:
+        winograd_tile: outputs per side of a Winograd tile; 0 computes the convolution directly.
+    """
+
+    winograd_tile: int | None = None
+
+    def __str__(self) -> str:
+        if self.winograd_tile is None:
+            return "cost model"
+        tile = self.winograd_tile
+        return f"winograd tile {tile}x{tile}" if tile else "direct convolution"
+
+
+CANDIDATES = (Schedule(winograd_tile=0), Schedule(winograd_tile=2), Schedule(winograd_tile=4))
+"""What tuning tries, one decision at a time."""
 
 
 @dataclass(frozen=True)
 class LoweringOptions:
-    """`winograd`: convolutions may take fewer multiplications, which changes their rounding."""
+    """What lowering is told.
+
+    Attributes:
+        winograd: convolutions may take fewer multiplications, which changes their rounding.
+        schedule: decisions for all steps that they fit.
+        schedules: decisions for single steps, by the name of their result; they come first.
+    """
 
     winograd: bool = True
+    schedule: Schedule = Schedule()
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)
+
+    def schedule_of(self, result: str) -> Schedule:
+        """The decisions for the step that computes `result`."""
+        return self.schedules.get(result, self.schedule)

@@ -88,7 +88,7 @@ class _Layer:
         return rows * steps * vectors + _BYTE * size
 
 
-def choose_tile(lowering: Lowering, root: Node) -> int | None:
+def choose_tile(lowering: Lowering, root: Node, epilogue: Epilogue) -> int | None:
     """The size of the output tiles for the convolution `root`; None if it is better done directly.
 
     Where sizes are symbolic it is chosen for a typical image, and for the smallest batch.
@@ -106,6 +106,9 @@ def choose_tile(lowering: Lowering, root: Node) -> int | None:
     batch = _typical(images, 1)
     layer = _Layer(batch, height, width, channels, columns, kernel, x.dtype, lowering.target)
     tiles = _TILES.get(kernel, ())
+    asked = lowering.options.schedule_of(epilogue.end.name).winograd_tile
+    if asked is not None:
+        return asked if asked in tiles else None
     best = min(tiles, key=layer.tiled, default=None)
     return best if best is not None and layer.tiled(best) * _GAIN < layer.direct() else None
 

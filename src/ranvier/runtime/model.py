@@ -198,6 +198,23 @@ class Model:
         outputs = self._execute(self._signature.bind_names(inputs))
         return {spec.name: output for spec, output in zip(self.outputs, outputs, strict=True)}
 
+    def bind(self, *args: object, **kwargs: object) -> dict[str, object]:
+        """The arguments of a call as inputs by name, as `run` and `profile` take them.
+
+        Raises:
+            InputError: the arguments do not fit the signature.
+        """
+        values = self._signature.bind(args, kwargs)
+        return {spec.name: value for spec, value in zip(self.inputs, values, strict=True)}
+
+    def sizes(self, inputs: Mapping[str, object]) -> dict[str, int]:
+        """The value of every symbol for inputs by name.
+
+        Raises:
+            InputError: the inputs do not fit the signature.
+        """
+        return dict(self._signature.solve(self._convert(self._signature.bind_names(inputs))[1]))
+
     def intermediates(self, inputs: Mapping[str, object]) -> dict[str, Array]:
         """Run with all temporaries kept and return each step's result by value name.
 
