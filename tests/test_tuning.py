@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from ranvier import tuning
+from ranvier.api import trace
+from ranvier.artifact.format import Step
+from ranvier.compiler import Compiled, compile_graph
+from ranvier.errors import TargetError
+from ranvier.ir import dim as dims
+from ranvier.ir.dtype import F32
+from ranvier.ir.graph import Graph, GraphBuilder, TensorType
+from ranvier.lowering.options import CANDIDATES, LoweringOptions, Schedule
+from ranvier.runtime.profile import Profile
+from ranvier.target import TARGETS
+from tests.lowering.native import NATIVE
+
+pytestmark = pytest.mark.needs("llvmlite")
+
+DIRECT = LoweringOptions(schedule=Schedule(winograd_tile=0))
+
+
+def profile(steps: Sequence[tuple[str, float]]) -> Profile:
+    seconds = [spent for _, spent in steps]
+    ticks = np.cumsum([0, *(round(spent * 1e9) for spent in seconds)]).astype(np.uint64)
+    return Profile(
+        steps=tuple(Step("k", label, (), ()) for label, _ in steps),
+        buffers=(),
+        ticks=ticks[None],
+        finishes=np.zeros((1, len(steps)), np.uint64),
+        started=0.0,
+        seconds=sum(seconds),
+        flops=(0,) * len(steps),
+        bytes=(0,) * len(steps),
+    )
+
+
+def convolution() -> Graph:
+    """Large enough that tiles are much faster than the direct convolution."""
+    b = GraphBuilder("convolution")
+    x = b.input("x", TensorType(F32, (1, 64, 56, 56)))
+    weight = np.random.default_rng(0).standard_normal((64, 64, 3, 3), np.float32)
+    y = b.add(
+        "conv", x, b.constant(weight, F32), strides=(1, 1), padding=((1, 1), (1, 1)),
+        dilations=(1, 1), groups=1,
+    )  # fmt: skip
+    return b.finish([b.add("relu", y)])
+
+
+def product() -> Graph:
+    b = GraphBuilder("product")
+    x = b.input("x", TensorType(F32, (8, 16)))
+    return b.finish([b.add("matmul", x, b.constant(np.ones((16, 32), np.float32), F32))])
+
+
+def tune(graph: Graph, options: LoweringOptions) -> tuple[Compiled, tuning.Tuning]:
+    x = np.random.default_rng(1).standard_normal(
+        [dims.static(n) for n in graph.inputs[0].shape], np.float32
+    )
+    return tuning.tune(
+        lambda each: compile_graph(graph, [NATIVE], options=each), options, lambda model: {"x": x}
+    )
+
+
+def test_a_slow_choice_is_found_and_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Sites compare their fastest turns; whole calls need a quiet machine, which tests do not have.
+    monkeypatch.setattr(tuning, "_call_times", lambda *_: (2.0, 1.0))
+    compiled, found = tune(convolution(), DIRECT)
+    assert list(found.schedules.values()) in (["winograd tile 4x4"], ["winograd tile 2x2"])
+    assert (found.untuned_ms, found.tuned_ms) == (2.0, 1.0)
+    assert compiled.report.schedules == found.schedules
+    assert compiled.report.kernel_counts.get("winograd") == 1
+    assert f"{found.tuned_ms:.3f} ms" in str(found)
+
+
+def test_without_alternatives_the_program_stays() -> None:
+    compiled, found = tune(product(), LoweringOptions())
+    assert found.schedules == {}
+    assert found.tuned_ms == found.untuned_ms
+    assert compiled.report.schedules == {}
+    assert "choices stay" in str(found)
+
+
+def test_a_program_that_turns_out_slower_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "_call_times", lambda *_: (1.0, 1.5))
+    compiled, found = tune(convolution(), DIRECT)
+    assert found.schedules == {}
+    assert "winograd" not in compiled.report.kernel_counts
+
+
+def test_tuning_needs_one_target_that_runs_here() -> None:
+    both = tuple(TARGETS.values())[:2]
+    with pytest.raises(TargetError, match="one target that runs here"):
+        trace(None, target=[target.name for target in both], tune=True)
+
+
+def test_sites_take_their_fastest_candidate() -> None:
+    first, second = CANDIDATES[:2]
+    sites = tuning._Sites()
+    base = profile([("a", 4.0), ("b", 4.0), ("c", 4.0)])
+    sites.compare(first, [base], [profile([("a", 3.0), ("b", 4.0), ("c", 5.0)])])
+    sites.compare(second, [base], [profile([("a", 2.0), ("b", 3.9), ("c", 4.0)])])
+    assert sites.winners() == {"a": second}
+
+
+def test_fused_steps_are_compared_with_all_that_they_replace() -> None:
+    sites = tuning._Sites()
+    base = profile([("a", 1.0), ("wide", 2.0), ("narrow", 2.0), ("end", 1.0)])
+    fused = profile([("a", 1.0), ("narrow", 3.0), ("end", 1.0)])
+    sites.compare(CANDIDATES[0], [base], [fused])
+    assert sites.winners() == {"narrow": CANDIDATES[0]}
+    slower = profile([("a", 1.0), ("narrow", 5.0), ("end", 1.0)])
+    sites = tuning._Sites()
+    sites.compare(CANDIDATES[0], [base], [slower])
+    assert sites.winners() == {}
