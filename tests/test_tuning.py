@@ -106,6 +106,13 @@ def test_sites_take_their_fastest_candidate() -> None:
     assert sites.winners() == {"a": second}
 
 
+def test_a_result_that_is_copied_counts_twice() -> None:
+    sites = tuning._Sites()
+    base = profile([("y", 4.0), ("y", 0.1)])
+    sites.compare(CANDIDATES[0], [base], [profile([("y", 2.0), ("y", 0.1)])])
+    assert sites.winners() == {"y": CANDIDATES[0]}
+
+
 def test_fused_steps_are_compared_with_all_that_they_replace() -> None:
     sites = tuning._Sites()
     base = profile([("a", 1.0), ("wide", 2.0), ("narrow", 2.0), ("end", 1.0)])

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 from ranvier.artifact.writer import write_artifact
 from ranvier.compiler import Compiled, Progress
@@ -110,42 +112,61 @@ class _Sites:
         self, candidate: Schedule, base: Sequence[Profile], other: Sequence[Profile]
     ) -> None:
         """Note where `candidate` is faster; its profiles stand beside those of the untuned."""
-        ends = _common_labels(base[0], other[0])
+        ends = _common_ends(base[0], other[0])
         before, after = _site_seconds(base, ends), _site_seconds(other, ends)
         noticeable = NOTICEABLE * sum(before.values())
-        for site in ends:
-            gain = before[site] / max(after[site], 1e-9)
-            best = max(GAIN, self._gains.get(site, (0.0, candidate))[0])
-            if gain > best and before[site] - after[site] > noticeable:
-                self._gains[site] = gain, candidate
+        for end in ends:
+            gain = before[end] / max(after[end], 1e-9)
+            best = max(GAIN, self._gains.get(end.label, (0.0, candidate))[0])
+            if gain > best and before[end] - after[end] > noticeable:
+                self._gains[end.label] = gain, candidate
 
     def winners(self) -> dict[str, Schedule]:
         return {site: schedule for site, (_, schedule) in self._gains.items()}
 
 
-def _common_labels(base: Profile, other: Profile) -> list[str]:
+class _End(NamedTuple):
+    """The last step of a site: the result that it computes, and how often that was seen before.
+
+    A result is computed twice where an output of the model is also copied into the user's layout.
+    """
+
+    label: str
+    repetition: int
+
+
+def _ends(profile: Profile) -> list[_End]:
+    """Every step as the end of a site."""
+    seen: Counter[str] = Counter()
+    ends: list[_End] = []
+    for step in profile.steps:
+        ends.append(_End(step.label, seen[step.label]))
+        seen[step.label] += 1
+    return ends
+
+
+def _common_ends(base: Profile, other: Profile) -> list[_End]:
     """Results that both programs compute, in the order in which both do."""
-    known = {step.label: number for number, step in enumerate(other.steps)}
-    common: list[str] = []
+    known = {end: number for number, end in enumerate(_ends(other))}
+    common: list[_End] = []
     last = -1
-    for step in base.steps:
-        position = known.get(step.label, -1)
+    for end in _ends(base):
+        position = known.get(end, -1)
         if position > last:
-            common.append(step.label)
+            common.append(end)
             last = position
     return common
 
 
-def _site_seconds(profiles: Sequence[Profile], ends: Sequence[str]) -> dict[str, float]:
+def _site_seconds(profiles: Sequence[Profile], ends: Sequence[_End]) -> dict[_End, float]:
     """The least time of the steps up to each of `ends`, behind the one before."""
-    sites = set(ends)
     found = dict.fromkeys(ends, float("inf"))
     for profile in profiles:
         spent = 0.0
-        for step, seconds in zip(profile.steps, profile.step_seconds, strict=True):
+        for end, seconds in zip(_ends(profile), profile.step_seconds, strict=True):
             spent += float(seconds)
-            if step.label in sites:
-                found[step.label] = min(found[step.label], spent)
+            if end in found:
+                found[end] = min(found[end], spent)
                 spent = 0.0
     return found
 
