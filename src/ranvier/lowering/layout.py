@@ -24,7 +24,7 @@ ELEMENTWISE = frozenset(operator.name for operator in GROUPS["elementwise"])
 
 def channels_last(graph: Graph) -> frozenset[Value]:
     """The values of `graph` that should be stored channels last."""
-    chosen: set[Value] = set()
+    chosen: set[Value] = {n.operands[0] for n in graph.nodes if n.op in SPATIAL}
     for node in graph.nodes:
         if _is_channels_last(node, chosen):
             chosen.update(node.results)

@@ -132,7 +132,16 @@ class Lowering:
         elif node.op in STEPS:
             STEPS[node.op](self, node)
         elif self._is_needed_in_memory(node):
-            self.materialize(value)
+            self.materialize(self._before_widening(node))
+            self._inlined[value] = 0
+
+    def _before_widening(self, node: Node) -> Value:
+        """The result of `node`, or its operand where a cast only makes that wider."""
+        value = node.results[0]
+        if node.op != "cast" or value in self.placements or value in self._output_index:
+            return value
+        operand = node.operands[0]
+        return operand if operand.dtype.size < value.dtype.size else value
 
     def _lower_contraction(self, root: Node, epilogue: Epilogue) -> None:
         rules = {
@@ -149,14 +158,14 @@ class Lowering:
         readers = self.consumers.get(value, [])
         if value in self.placements or value in self._output_index:
             return bool(readers) or value in self._output_index
-        if not readers or node.op in VIEWS:
+        if not readers:
             return False
-        self._inlined[value] = EXPENSIVE.get(node.op, 1) + sum(
-            self._inlined.get(x, 0) for x in node.operands
-        )
+        is_view, below = node.op in VIEWS, sum(self._inlined.get(x, 0) for x in node.operands)
+        self._inlined[value] = below + (0 if is_view else EXPENSIVE.get(node.op, 1))
+        if is_view and (below == 0 or node.op != "cast"):
+            return False
         is_reread = any(reader.op in READS_REPEATEDLY for reader in readers)
         if self._inlined[value] > (CHEAP if is_reread else MAXIMUM_INLINED):
-            self._inlined[value] = 0
             return True
         if len(readers) > 1:
             return not self._is_small(value)
