@@ -85,13 +85,17 @@ def compare(jobs: Sequence[Job], plan: Plan, peak_flops: float) -> list[Result]:
     failures: dict[str, str] = {}
     reports: dict[str, dict[str, float]] = {}
     with ExitStack() as stack:
-        workers: list[Worker] = []
+        # All at once: what one of them does on one thread overlaps with the others.
+        started: list[Worker] = []
         for job in jobs:
             reason = _missing(job, facts["failures"])
             if reason:
                 failures[job.key()] = reason
-                continue
-            worker = stack.enter_context(Worker(job))
+            else:
+                started.append(stack.enter_context(Worker(job)))
+        workers: list[Worker] = []
+        for worker in started:
+            job = worker.job
             try:
                 reports[job.key()] = worker.prepared()
                 workers.append(worker)
