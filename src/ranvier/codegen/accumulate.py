@@ -15,7 +15,7 @@ from ranvier.codegen.math_context import Context
 from ranvier.errors import UnsupportedOperatorError
 from ranvier.ir.dtype import BOOL, DType
 from ranvier.ir.dtype import I64 as I64_DTYPE
-from ranvier.lowering.expression import Reduce, compute_dtype
+from ranvier.lowering.expression import Apply, Expression, Reduce, compute_dtype
 
 State = tuple[Val, ...]
 
@@ -46,6 +46,16 @@ def step(context: Context, reduce: Reduce, state: State, value: Val, position: V
     f = context.builder
     better = _beats(context, reduce, value, state[0])
     return f.select(better, value, state[0]), f.select(better, position, state[1])
+
+
+def factors(reduce: Reduce) -> tuple[Expression, Expression] | None:
+    """(a, b) of a floating sum of a * b in the type that it is accumulated in, else None."""
+    body, dtype = reduce.body, state_dtype(reduce)
+    if reduce.op != "sum" or not dtype.is_float or not isinstance(body, Apply):
+        return None
+    if body.op != "mul" or any(compute_dtype(x.dtype) is not dtype for x in body.operands):
+        return None
+    return body.operands[0], body.operands[1]
 
 
 def mask_step(context: Context, reduce: Reduce, old: State, new: State, mask: Val) -> State:

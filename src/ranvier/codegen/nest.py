@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from ranvier.codegen.builder import I1, I64, PTR, FunctionBuilder, ModuleWriter, Val, int_const
 from ranvier.codegen.expression import ExpressionEmitter, Lanes
+from ranvier.codegen.expression_table import ExpressionTable
 from ranvier.codegen.reduction import hoist, lanes_for, prepare, tail_mask
 from ranvier.codegen.scalar_ops import LONG
 from ranvier.ir import dim as dims
@@ -25,6 +26,7 @@ from ranvier.lowering.expression import (
     Access,
     Apply,
     Expression,
+    Literal,
     Loop,
     Reduce,
     children,
@@ -198,7 +200,7 @@ class _NestWriter:
         """Vectors per step: several when the body is small and the loop long enough."""
         if self._vector is None:
             return 1
-        size = _size(self._values)
+        size = _size(self._values, self._vector.name, self._root.table)
         copies = 4 if size <= 8 else 2 if size <= 24 else 1
         if any(s.storage.size == 8 for s in self._nest.stores):
             copies = max(1, copies // 2)
@@ -360,12 +362,14 @@ def _weight(values: Sequence[Expression]) -> int:
     return total
 
 
-def _size(values: Sequence[Expression]) -> int:
-    """Instructions of the innermost body, roughly."""
+def _size(values: Sequence[Expression], name: str, table: ExpressionTable) -> int:
+    """Instructions of the innermost body, over the loop `name`, roughly."""
     total = 0
     for value in values:
+        if not isinstance(value, Literal) and name not in table.free_symbols(value):
+            continue
         cost = 16 if isinstance(value, Apply) and value.op in LONG else 1
-        total += cost + _size(children(value))
+        total += cost + _size(children(value), name, table)
     return total
 
 

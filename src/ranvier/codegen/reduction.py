@@ -16,7 +16,7 @@ from ranvier.codegen.accumulate import State
 from ranvier.codegen.builder import I32, I64, FunctionBuilder, Val, int_const, lanes_of
 from ranvier.codegen.expression import ExpressionEmitter, Lanes
 from ranvier.codegen.indices import lane_steps
-from ranvier.codegen.math_context import Context
+from ranvier.codegen.math_context import Context, fma
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
 from ranvier.lowering.expression import Access, Expression, Loop, Reduce, children
@@ -166,12 +166,26 @@ def _accumulate(
         for reduce in group.members:
             state = next(old)
             lanes = lanes_of(state[0].type)
+            factors = accumulate.factors(reduce)
+            if factors is not None:
+                result.append(_add_product(emitter, factors, state))
+                continue
             value = emitter.emit(reduce.body)
             if lanes_of(value.type) != lanes:
                 value = context.builder.splat(value, lanes)
             at = position if len(state) == 1 else context.builder.splat(position, lanes)
             result.append(accumulate.step(context, reduce, state, value, at))
     return result
+
+
+def _add_product(
+    emitter: ExpressionEmitter, factors: tuple[Expression, Expression], state: State
+) -> State:
+    """The sum and one more product, rounded together."""
+    f, lanes = emitter.builder, lanes_of(state[0].type)
+    values = (emitter.emit(factor) for factor in factors)
+    a, b = (f.splat(v, lanes) if lanes_of(v.type) != lanes else v for v in values)
+    return (fma(f, a, b, state[0]),)
 
 
 # Vectorised along a loop of the reduction --------------------------------------------------------
@@ -221,7 +235,9 @@ class _Vectorised:
         extent = along.extent
         self._lanes = lanes_for(extent, emitter.target.lanes)
         full = extent // self._lanes if isinstance(extent, int) else _ACCUMULATORS
-        self._copies = max(1, min(_ACCUMULATORS, full, 8 // len(group.members)))
+        most = max(1, min(_ACCUMULATORS, full, 8 // len(group.members)))
+        even = [c for c in range(most, 1, -1) if full % c == 0]  # nothing is left over then
+        self._copies = even[0] if even else most
 
     def run(self) -> None:
         """Compute the reductions and bind their (scalar) values."""
@@ -301,8 +317,12 @@ class _Vectorised:
         position = inner.indices.vector(self._along.variable)
         after = []
         for reduce, state in zip(self._group.members, states, strict=True):
-            value = inner.emit_lanes(reduce.body)
-            new = accumulate.step(self._context, reduce, state, value, position)
+            factors = accumulate.factors(reduce)
+            if factors is not None:
+                new = _add_product(inner, factors, state)
+            else:
+                value = inner.emit_lanes(reduce.body)
+                new = accumulate.step(self._context, reduce, state, value, position)
             if mask is not None:
                 new = accumulate.mask_step(self._context, reduce, state, new, mask)
             after.append(new)
