@@ -20,7 +20,12 @@ from ranvier.ir import dim as dims
 from ranvier.ir.dtype import BF16, F32, DType, encode
 from ranvier.lowering.expression import Accumulator
 from ranvier.lowering.kernels import depthwise
-from ranvier.lowering.kernels.depthwise import Depthwise, pack_weights, uses_pairs
+from ranvier.lowering.kernels.depthwise import (
+    Depthwise,
+    pack_weights,
+    preferred_tile,
+    uses_pairs,
+)
 from ranvier.lowering.kernels.nest import Store
 from ranvier.target import Target, target_named
 
@@ -64,7 +69,7 @@ LAYERS = (
 )
 
 
-def describe(layer: Layer, dtype: DType) -> Depthwise:
+def describe(layer: Layer, dtype: DType, target: Target) -> Depthwise:
     """A kernel without epilogue: input, weights and output are operands 0 to 2."""
     pad = layer.kernel // 2
     channels = BLOCKS * 32 + layer.channels % 32
@@ -75,13 +80,14 @@ def describe(layer: Layer, dtype: DType) -> Depthwise:
         padding=(pad, pad), right_padding=pad, input_operand=0, input_dtype=dtype, input_offset=0,
         input_strides=(H * W * channels, W * channels, channels), weight_operand=1,
         stores=(Store(2, offset, dtype, Accumulator()),), operand_count=3, scalars=SCALARS,
+        tile=preferred_tile(layer.kernel, uses_pairs(dtype, target.has_bf16_dot)),
     )  # fmt: skip
 
 
 def measure(layer: Layer, dtype: DType, target: Target) -> float:
     """Seconds for one image."""
     writer = ModuleWriter(target.triple)
-    emit_depthwise(writer, "k", describe(layer, dtype), target)
+    emit_depthwise(writer, "k", describe(layer, dtype, target), target)
     rng = np.random.default_rng(0)
     shape = (layer.size, layer.size, layer.channels)
     x = aligned(encode(rng.standard_normal(shape).astype(np.float32), dtype))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -197,6 +197,39 @@ def test_epilogue_with_static_channels(target: Target, dtype: DType, tile: int) 
     for shape in ((1, 6, 11, 40), (3, 1, 1, 40)):
         for threads in (1, 2):
             check(compiled, target, kernel, Geometry(), shape, threads, activation=True)
+
+
+@TARGETS
+@pytest.mark.parametrize("out_dtype", [F32, BF16], ids=str)
+def test_operands_that_move_with_the_column(target: Target, out_dtype: DType) -> None:
+    """A residual, a long function, and channels that end inside the second vector."""
+    offset = ((IMAGE * HO + ROW) * WO + COLUMN) * 56 + CHANNEL
+    scale = Access(3, CHANNEL, F32)
+    scaled = Apply("mul", (Apply("silu", (Accumulator(),), F32), scale), F32)
+    for function in (scaled, Apply("mul", (Accumulator(), scale), F32)):
+        value = Apply("add", (function, Access(4, offset, BF16)), F32)
+        kernel = replace(describe(Geometry(), BF16, out_dtype, value, channels=56), operand_count=5)
+        compiled = compile_kernel(kernel, target)
+        rng = np.random.default_rng(5)
+        x, residual = (encode(rng.standard_normal((1, 5, 9, 56)), BF16) for _ in range(2))
+        weight = np.asarray(decode(encode(rng.standard_normal((3, 3, 56)), BF16), BF16), np.float32)
+        factor = rng.standard_normal(56).astype(np.float32)
+        out = fenced(np.zeros((1, 5, 9, 56), out_dtype.storage))
+        arrays = [
+            fenced(x),
+            packed_for(weight, BF16, target),
+            out,
+            fenced(factor),
+            fenced(residual),
+        ]
+        compiled("k", arrays, (1, 5, 9, 5, 9, 1), 2)
+        total = reference(np.asarray(decode(x, BF16), np.float32), weight, Geometry())
+        if function is scaled:
+            total = total / (1 + np.exp(-total))
+        expected = total * factor + np.asarray(decode(residual, BF16))
+        actual = np.asarray(decode(out, out_dtype), np.float32)
+        tolerance = 1e-4 if out_dtype is F32 else 1e-2
+        np.testing.assert_allclose(actual, expected, tolerance, tolerance)
 
 
 def test_no_work_writes_nothing() -> None:

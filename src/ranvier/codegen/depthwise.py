@@ -40,19 +40,17 @@ from ranvier.codegen.builder import (
     lanes_of,
     vector,
 )
-from ranvier.codegen.expression import ExpressionEmitter
-from ranvier.codegen.indices import IndexEmitter, Lanes, lane_steps
+from ranvier.codegen.depthwise_epilogue import Channels, Epilogue
+from ranvier.codegen.indices import IndexEmitter
 from ranvier.codegen.math_context import Context
 from ranvier.codegen.scalar_ops import LONG
 from ranvier.errors import CompileError
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
 from ranvier.ir.dtype import BF16, F32
-from ranvier.lowering.expression import Access, Apply, walk
+from ranvier.lowering.expression import Apply, walk
 from ranvier.lowering.kernels.depthwise import (
-    CHANNEL,
     CHANNEL_UNIT,
-    COLUMN,
     IMAGE,
     ROW,
     Depthwise,
@@ -111,8 +109,7 @@ class _Block:
     """A group of vectors of channels in one output row."""
 
     variables: dict[str, Val]
-    channel: Val
-    live: int  # channels of the group
+    channels: Channels
     weights: Val
     rows: Val  # address of the first input row inside the image, column 0, first channel
     first_ky: Val
@@ -246,7 +243,9 @@ class _Emitter:
             rows = f.element_pointer(f.arg(f"b{k.input_operand}"), "i8", place)
             weights = self._weights(channel)
             variables = {IMAGE: image, ROW: y}
-            return _Block(variables, channel, live, weights, rows, first_ky, last_ky)
+            return _Block(
+                variables, Channels(channel, live, s.channels), weights, rows, first_ky, last_ky
+            )
 
         begin = f.binary("mul", chunk, int_const(self._chunk_channels))
         end = f.binary("add", begin, int_const(self._chunk_channels))
@@ -284,7 +283,8 @@ class _Emitter:
         """All tiles of a row: first the larger ones, then those with a column less."""
         f, (base, larger) = self.f, self.cut
         sizes = tile_sizes(self.kernel.out_width, self.kernel.tile)
-        emitters = self._epilogue(block)
+        variables = {**self.environment, **block.variables}
+        epilogue = Epilogue(f, self.kernel, self.target, variables, block.channels)
         with f.loop(int_const(0), int_const(2), 1, "part") as part:
             is_first = f.compare("icmp eq", part, int_const(0))
             size = f.select(is_first, f.binary("add", base, int_const(1)), base)
@@ -299,7 +299,7 @@ class _Emitter:
                 f.begin(label)
                 with f.loop(start, end, known, "x") as x:
                     tile = self._tile(block, known, x)
-                    self._store(emitters, tile, self._sum(tile))
+                    self._store(epilogue, tile, self._sum(tile))
                 f.jump(after)
             f.begin(after)
 
@@ -324,7 +324,7 @@ class _Emitter:
     def _sum(self, tile: _Tile) -> list[list[Val]]:
         """The sums of a tile's outputs, by output and vector."""
         f, block = self.f, tile.block
-        sums = [float_const(0.0, self.vector)] * (tile.size * self._vectors(block.live))
+        sums = [float_const(0.0, self.vector)] * (tile.size * self._vectors(block.channels.live))
         at = block.first_ky
         if self.pairs:
             count = f.binary("sub", block.last_ky, at)
@@ -332,8 +332,7 @@ class _Emitter:
             sums = self._sum_rows(tile, sums, at, end, 2)
             at = end
         sums = self._sum_rows(tile, sums, at, block.last_ky, 1)
-        by_output = [sums[output :: tile.size] for output in range(tile.size)]
-        return [self._in_order(vectors) for vectors in by_output]
+        return [sums[output :: tile.size] for output in range(tile.size)]
 
     def _sum_rows(self, tile: _Tile, sums: list[Val], at: Val, end: Val, rows: int) -> list[Val]:
         """Add kernel rows `at` ... `end - 1`, `rows` of them at a time; sums are vector-major."""
@@ -363,7 +362,7 @@ class _Emitter:
             )
             return f.cast("bitcast", value, self._pair_type) if self.pairs else value
 
-        vectors = range(self._vectors(block.live))
+        vectors = range(self._vectors(block.channels.live))
         taps = range(self.kernel.kernel[1])
         return [[weight(kx * size + v * self.lanes) for v in vectors] for kx in taps]
 
@@ -376,13 +375,14 @@ class _Emitter:
 
     def _input(self, tile: _Tile, offsets: list[Val]) -> _Row:
         """The input columns of one row, or of two rows as pairs, by their offsets in bytes."""
-        mask = self._mask(tile.block, 0, self._vectors(tile.block.live) * self.lanes)
+        lanes = self._vectors(tile.block.channels.live) * self.lanes
+        mask = tile.block.channels.mask(self.f, 0, lanes)
 
         def load(column: int, offset: Val) -> Val:
             place = self.f.element_pointer(tile.places[column], "i8", offset)
             if column in tile.exists:
                 place = self.f.select(tile.exists[column], place, self.zeros)
-            return self._load_bits(place, mask, self._vectors(tile.block.live) * self.lanes)
+            return self._load_bits(place, mask, lanes)
 
         if not self.pairs:
             return lambda column: [self._as_float(load(column, offsets[0]))]
@@ -418,76 +418,30 @@ class _Emitter:
         mixed = [self._shuffle(rows[0], other, part) for part in parts]
         return [f.cast("bitcast", pairs, self._pair_type) for pairs in mixed]
 
-    def _in_order(self, vectors: list[Val]) -> list[Val]:
-        """The sums of a group with its channels in their own order."""
-        if len(vectors) == 1:
-            return vectors
-        a, b = vectors
-        position = {channel: at for at, channel in enumerate(interleaved_channels())}
-        picks = [position[channel] for channel in range(2 * self.lanes)]
-        low, high = picks[: self.lanes], picks[self.lanes :]
-        return [self._shuffle(a, b, low), self._shuffle(a, b, high)]
-
     def _shuffle(self, a: Val, b: Val, picks: list[int]) -> Val:
         indices = ", ".join(f"i32 {pick}" for pick in picks)
         instruction = f"shufflevector {a}, {b}, <{len(picks)} x i32> <{indices}>"
         return self.f.emit(instruction, vector(len(picks), element_of(a.type)))
 
     # Stores ---------------------------------------------------------------------------------------
-    def _mask(self, block: _Block, first: int, lanes: int) -> Val | None:
-        """Which of `lanes` lanes from channel `first` of the group on are channels; None for all.
-
-        Found at run time: of a masked store of one 16-bit lane under a constant mask LLVM 22 makes
-        a store of four bytes.
-        """
-        if block.live >= first + lanes:
-            return None
-        f = self.f
-        start = f.binary("add", block.channel, int_const(first))
-        left = f.cast("trunc", f.binary("sub", self.sizes.channels, start), I32)
-        return f.compare("icmp slt", lane_steps(lanes, 1, I32), f.splat(left, lanes))
-
-    def _epilogue(self, block: _Block) -> list[ExpressionEmitter]:
-        """Emitters for the stores of a block's vectors that have loaded what all columns share."""
-        k, f = self.kernel, self.f
-        operands = [f.arg(f"b{i}") for i in range(k.operand_count)]
-        emitters = []
-        for first in range(0, block.live, self.lanes):
-            channel = f.binary("add", block.channel, int_const(first))
-            variables = {**self.environment, **block.variables, CHANNEL: channel}
-            lanes = Lanes(CHANNEL, self.lanes, self._mask(block, first, self.lanes))
-            emitter = ExpressionEmitter(f, self.target, operands, variables, lanes)
-            for node in (node for store in k.stores for node in walk(store.value)):
-                if isinstance(node, Access) and not node.indirect and not _moves(node):
-                    emitter.emit(node)
-            emitters.append(emitter)
-        return emitters
-
-    def _store(
-        self, emitters: list[ExpressionEmitter], tile: _Tile, totals: list[list[Val]]
-    ) -> None:
+    def _store(self, epilogue: Epilogue, tile: _Tile, totals: list[list[Val]]) -> None:
         """Store all outputs of a tile; in a loop, by way of the stack, if the code is long."""
         f, size = self.f, 4 * self.lanes
         if not self.long:
             for column, vectors in enumerate(totals):
-                x = f.binary("add", tile.x, int_const(column))
-                for emitter, total in zip(emitters, vectors, strict=True):
-                    self._store_one(emitter, x, total)
+                epilogue.store(f.binary("add", tile.x, int_const(column)), vectors)
             return
         for number, total in enumerate(total for vectors in totals for total in vectors):
             f.store(total, f.element_pointer(self.spill, self.vector, int_const(number)), size)
+        count = self._vectors(tile.block.channels.live)
         with f.loop(int_const(0), int_const(tile.size), 1, "output") as output:
-            x = f.binary("add", tile.x, output)
-            for v, emitter in enumerate(emitters):
-                at = f.binary("mul", output, int_const(len(emitters)))
-                at = f.binary("add", at, int_const(v))
-                place = f.element_pointer(self.spill, self.vector, at)
-                self._store_one(emitter, x, f.load(self.vector, place, size))
-
-    def _store_one(self, emitter: ExpressionEmitter, x: Val, total: Val) -> None:
-        inner = emitter.nested({COLUMN: x}).with_accumulator(total)
-        for store in self.kernel.stores:
-            inner.store(store)
+            first = f.binary("mul", output, int_const(count))
+            places = (
+                f.element_pointer(self.spill, self.vector, f.binary("add", first, int_const(v)))
+                for v in range(count)
+            )
+            vectors = [f.load(self.vector, place, size) for place in places]
+            epilogue.store(f.binary("add", tile.x, output), vectors)
 
     # Loads ----------------------------------------------------------------------------------------
     def _load_bits(self, place: Val, mask: Val | None, lanes: int) -> Val:
@@ -524,12 +478,6 @@ class _Emitter:
 
     def _max(self, a: Val, b: Val) -> Val:
         return self.f.call("llvm.smax.i64", I64, a, b)
-
-
-def _moves(node: Access) -> bool:
-    """Whether an element or its guards differ between output columns."""
-    parts = [node.offset, *(part for guard in node.guards for part in (guard.index, guard.limit))]
-    return any(dims.depends_on(part, (COLUMN,)) for part in parts)
 
 
 def _remainder(channels: Dim) -> int:

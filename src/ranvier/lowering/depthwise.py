@@ -23,6 +23,7 @@ from ranvier.lowering.kernels.depthwise import (
     ROW,
     Depthwise,
     pack_weights,
+    preferred_tile,
     uses_pairs,
 )
 from ranvier.lowering.kernels.nest import Store
@@ -79,6 +80,7 @@ def lower_depthwise(lowering: Lowering, root: Node, epilogue: Epilogue) -> None:
         stores=(renaming.store(store),),
         operand_count=len(scope.tensors),
         scalars=renaming.names,
+        tile=preferred_tile(kernel[1], uses_pairs(tensor.dtype, lowering.target.has_bf16_dot)),
     )
     in_place = in_place_pairs(lowering, scope, out, store.offset, store.value)
     operations = 2 * kernel[0] * kernel[1] + operation_count(store.value)

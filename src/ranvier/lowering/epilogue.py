@@ -2,7 +2,8 @@
 
 A chain starts at a contraction and follows single readers as long as they are element-wise and keep
 the shape. Later contractions choose first, so `add(conv_a, conv_b)` joins the one that runs last,
-when the other operand is in memory.
+when the other operand is in memory. A value that has been rounded already is stored as it is: a
+cast that makes it wider again is left to its readers.
 """
 
 from __future__ import annotations
@@ -52,9 +53,19 @@ def plan_epilogues(graph: Graph, lowering: Lowering) -> dict[Node, Epilogue]:
                 break
             nodes.append(reader)
             values.append(reader.results[0])
-            claimed.add(reader)
+        if len(nodes) > 1 and _undoes(nodes[-1], nodes[-2]) and values[-1] not in outputs:
+            nodes.pop()
+            values.pop()
+        claimed.update(nodes)
         chosen[node] = Epilogue(tuple(nodes), tuple(values))
     return dict(sorted(chosen.items(), key=lambda item: position[item[0]]))
+
+
+def _undoes(node: Node, before: Node) -> bool:
+    """Whether two successive casts go to a narrower type and back."""
+    if node.op != "cast" or before.op != "cast":
+        return False
+    return before.result.dtype.size < node.result.dtype.size
 
 
 def is_contraction(node: Node, graph: Graph) -> bool:

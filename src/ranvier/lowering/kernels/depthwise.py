@@ -106,6 +106,13 @@ def packed_weight_bytes(kernel: tuple[int, int], channels: int, pairs: bool = Fa
     return -(-channels // block) * block * kernel[0] * kernel[1] * 4
 
 
+def preferred_tile(kernel_width: int, pairs: bool) -> int:
+    """Output columns per tile: 8, or what the registers hold of the sums of two vectors of pairs
+    beside the weights of a kernel row.
+    """
+    return min(8, max(2, 14 - kernel_width)) if pairs else 8
+
+
 def tile_sizes(out_width: Dim, tile: int) -> tuple[int, ...]:
     """The sizes of the tiles that rows of `out_width` columns are cut into, ascending.
 
