@@ -26,10 +26,9 @@ class Worker:
     def __init__(self, job: Job) -> None:
         self.job = job
         self._log = Path(job.folder) / f"{job.key()}.log"
-        environment = os.environ | {
-            "OMP_NUM_THREADS": str(job.threads),
-            "OMP_PROC_BIND": "close",  # PyTorch's tuning guide; no other engine here uses OpenMP
-        }
+        # Binding OpenMP's threads to cores (OMP_PROC_BIND) gains nothing where there are as many
+        # threads as cores, and would leave the C++ compiler of torch.compile on one of them.
+        environment = os.environ | {"OMP_NUM_THREADS": str(job.threads)}
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.worker", job.to_json()],

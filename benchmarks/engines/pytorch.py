@@ -1,8 +1,7 @@
 """PyTorch, eager or compiled with frozen weights; images in channels-last, its faster layout.
 
 Settings are those of https://docs.pytorch.org/tutorials/recipes/recipes/tuning_guide.html: no
-autograd, channels-last for convolutions, OpenMP threads bound to cores (the environment of
-`turns.Worker`). `torch.compile` freezes the weights, so that Inductor packs them for oneDNN
+autograd, channels-last for convolutions, as many OpenMP threads as cores. `torch.compile` freezes the weights, so that Inductor packs them for oneDNN
 (torch._inductor.config.freezing, meant for inference); sizes are static.
 """
 
