@@ -48,6 +48,11 @@ def fma(f: FunctionBuilder, a: Val, b: Val, c: Val) -> Val:
     return intrinsic(f, "fma", a, b, c)
 
 
+def negate(context: Context, x: Val) -> Val:
+    """-x, exact."""
+    return context.builder.emit(f"fneg {x}", x.type)
+
+
 def polynomial(f: FunctionBuilder, x: Val, coefficients: Sequence[float]) -> Val:
     """Horner's rule with fused steps; the highest power's coefficient comes first."""
     value = like(x, coefficients[0])

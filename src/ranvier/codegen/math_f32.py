@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from ranvier.codegen import avx512
+from ranvier.codegen import avx512, logarithm_steps
 from ranvier.codegen.builder import Val, int_const, lanes_of, vector
 from ranvier.codegen.interpolation import interpolate, shifted
 from ranvier.codegen.math_context import (
@@ -19,6 +19,7 @@ from ranvier.codegen.math_context import (
     integer_type,
     intrinsic,
     like,
+    negate,
     polynomial,
 )
 
@@ -33,7 +34,6 @@ _LOG = (
     7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1,
     -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1,
 )  # fmt: skip
-_SQRT_HALF_BITS = 0x3F3504F3
 
 
 _MAGIC, _MAGIC_BITS = (
@@ -70,15 +70,11 @@ def _power_of_two(context: Context, n: Val) -> Val:
     return f.cast("bitcast", bits, vector(lanes_of(n.type), "float"))
 
 
-def _negate(context: Context, x: Val) -> Val:
-    return context.builder.emit(f"fneg {x}", x.type)
-
-
 def _reduce(context: Context, x: Val, sign: int = 1) -> tuple[Val, Val]:
     """(n, f) with sign x = (n + f) ln 2, |f| <= 1/2."""
     b = context.builder
     n = intrinsic(b, "roundeven", b.binary("fmul", x, like(x, sign * _LOG2E)))
-    f = fma(b, x, like(x, sign * _LOG2E_HIGH), _negate(context, n))
+    f = fma(b, x, like(x, sign * _LOG2E_HIGH), negate(context, n))
     return n, fma(b, x, like(x, sign * _LOG2E_LOW), f)
 
 
@@ -111,7 +107,7 @@ def exp(context: Context, x: Val) -> Val:
 def _guarded_exp_of_minus(context: Context, size: Val) -> tuple[Val, Val]:
     """(e**-size, e**-size * 2**32): the second keeps its digits where the first is denormal."""
     f = context.builder
-    p, n = _exp_parts(context, clamp_keeping_nan(f, _negate(context, size), -140.0, 0.0))
+    p, n = _exp_parts(context, clamp_keeping_nan(f, negate(context, size), -140.0, 0.0))
     guarded = scale(context, p, f.binary("fadd", n, like(n, float(_GUARD))))
     return f.binary("fmul", guarded, like(size, 2.0**-_GUARD)), guarded
 
@@ -187,8 +183,8 @@ def _times_sigmoid(context: Context, x: Val, z: Val, low: Val | None) -> Val:
         return avx512.nan_at_minus_infinity(context, product, x)
     negative = f.compare("fcmp olt", x, like(x, 0.0))
     if low is not None:
-        low = f.select(negative, low, _negate(context, low))
-    bounded = clamp_keeping_nan(f, _negate(context, intrinsic(f, "fabs", z)), -140.0, 0.0)
+        low = f.select(negative, low, negate(context, low))
+    bounded = clamp_keeping_nan(f, negate(context, intrinsic(f, "fabs", z)), -140.0, 0.0)
     p, n = _exp_parts(context, bounded, low)
     guarded = scale(context, p, f.binary("fadd", n, like(n, float(_GUARD))))
     below = fma(f, guarded, like(x, 2.0**-_GUARD), like(x, 1.0))
@@ -210,36 +206,12 @@ def _logistic_parts(context: Context, z: Val, low: Val | None) -> tuple[Val, Val
     f = context.builder
     z = f.select(f.compare("fcmp ogt", z, like(z, 25.0)), like(z, 25.0), z)
     p, minus_n = _exp_parts(context, z, low, sign=-1)
-    n = _negate(context, minus_n)
+    n = negate(context, minus_n)
     below = f.binary("fadd", avx512.scale(context, like(z, 1.0), n), p)
     return f.binary("fdiv", like(z, 1.0), below), n
 
 
 # Logarithms --------------------------------------------------------------------------------------
-def _split(context: Context, x: Val) -> tuple[Val, Val]:
-    """(e, m) with x = 2**e m and sqrt(1/2) <= m < sqrt(2), for positive finite x."""
-    f = context.builder
-    tiny = f.compare("fcmp olt", x, like(x, 1.1754943508222875e-38))
-    grown = f.select(tiny, f.binary("fmul", x, like(x, 8388608.0)), x)
-    bits = f.cast("bitcast", grown, integer_type(x))
-    offset = f.binary("sub", bits, int_const(_SQRT_HALF_BITS, bits.type))
-    exponent = f.binary("ashr", offset, int_const(23, bits.type))
-    mantissa = f.binary("and", offset, int_const(0x7FFFFF, bits.type))
-    mantissa = f.binary("add", mantissa, int_const(_SQRT_HALF_BITS, bits.type))
-    e = f.cast("sitofp", exponent, x.type)
-    e = f.binary("fadd", e, f.select(tiny, like(x, -23.0), like(x, 0.0)))
-    return e, f.cast("bitcast", mantissa, x.type)
-
-
-def _log_special(context: Context, x: Val, value: Val) -> Val:
-    """Put in log's values at 0, infinity, NaN and negative x."""
-    f = context.builder
-    infinity = like(x, float("inf"))
-    value = f.select(f.compare("fcmp oeq", x, infinity), infinity, value)
-    value = f.select(f.compare("fcmp oeq", x, like(x, 0.0)), like(x, -float("inf")), value)
-    return f.select(f.compare("fcmp oge", x, like(x, 0.0)), value, like(x, float("nan")))
-
-
 def _log_tail(context: Context, m: Val) -> Val:
     """(log(1 + m) - m)."""
     f = context.builder
@@ -251,9 +223,9 @@ def _log_tail(context: Context, m: Val) -> Val:
 def log(context: Context, x: Val) -> Val:
     """Natural logarithm: e ln 2 + log(m)."""
     f = context.builder
-    e, m = _split(context, x)
+    e, m = logarithm_steps.split(context, x)
     fraction = f.binary("fsub", m, like(x, 1.0))
-    return _log_special(context, x, _log_sum(context, e, fraction))
+    return logarithm_steps.special(context, x, _log_sum(context, e, fraction))
 
 
 def _log_sum(context: Context, e: Val, fraction: Val) -> Val:
@@ -265,19 +237,12 @@ def _log_sum(context: Context, e: Val, fraction: Val) -> Val:
 def log1p(context: Context, x: Val) -> Val:
     """log(1 + x): the rounding error of u = 1 + x is added to the fraction of u."""
     f = context.builder
-    one = like(x, 1.0)
-    u = f.binary("fadd", one, x)
-    large = f.compare("fcmp ogt", x, one)
-    error = f.select(
-        large,
-        f.binary("fsub", one, f.binary("fsub", u, x)),
-        f.binary("fsub", x, f.binary("fsub", u, one)),
-    )
-    e, m = _split(context, u)
+    u, error = logarithm_steps.one_plus(context, x)
+    e, m = logarithm_steps.split(context, u)
     shrink = intrinsic(f, "smin", _integer(context, e), int_const(126, integer_type(x)))
     inverse = _power_of_two(context, f.binary("sub", int_const(0, shrink.type), shrink))
-    fraction = fma(f, error, inverse, f.binary("fsub", m, one))
-    value = _log_special(context, u, _log_sum(context, e, fraction))
+    fraction = fma(f, error, inverse, f.binary("fsub", m, like(x, 1.0)))
+    value = logarithm_steps.special(context, u, _log_sum(context, e, fraction))
     small = f.compare("fcmp olt", intrinsic(f, "fabs", x), like(x, 1e-30))
     return f.select(small, x, value)
 
@@ -285,18 +250,18 @@ def log1p(context: Context, x: Val) -> Val:
 def _log_base(context: Context, x: Val, inverse: float, whole: float) -> Val:
     """e * whole + log(m) * inverse, the product log(m) * inverse in two parts."""
     f = context.builder
-    e, m = _split(context, x)
+    e, m = logarithm_steps.split(context, x)
     fraction = f.binary("fsub", m, like(x, 1.0))
     tail = _log_tail(context, fraction)
     high = _round_f32(inverse)
     product = f.binary("fmul", fraction, like(x, high))
-    error = fma(f, fraction, like(x, high), _negate(context, product))
+    error = fma(f, fraction, like(x, high), negate(context, product))
     error = fma(f, fraction, like(x, inverse - high), error)
     rest = fma(f, tail, like(x, high), error)
     whole_high = _round_f32(whole, 12)
     rest = fma(f, e, like(x, whole - whole_high), rest)
     value = fma(f, e, like(x, whole_high), f.binary("fadd", product, rest))
-    return _log_special(context, x, value)
+    return logarithm_steps.special(context, x, value)
 
 
 def _round_f32(value: float, bits: int = 24) -> float:
@@ -333,7 +298,7 @@ def erf(context: Context, x: Val) -> Val:
     square = f.binary("fmul", x, x)
     small = fma(f, polynomial(f, square, _ERF_SMALL), x, x)
     bounded = clamp_keeping_nan(f, size, 0.0, 10.0)
-    exponent = fma(f, polynomial(f, bounded, _ERF_LARGE), bounded, _negate(context, bounded))
+    exponent = fma(f, polynomial(f, bounded, _ERF_LARGE), bounded, negate(context, bounded))
     large = f.binary("fsub", like(x, 1.0), exp(context, exponent))
     large = intrinsic(f, "copysign", large, x)
     return f.select(f.compare("fcmp ogt", size, like(x, _ERF_SPLIT)), large, small)
@@ -364,7 +329,7 @@ def gelu(context: Context, x: Val) -> Val:
     w = f.binary("fdiv", like(x, 1.0), below_w)
     half = f.binary("fmul", t, like(x, -0.5))
     square = f.binary("fmul", half, t)
-    low = fma(f, half, t, _negate(context, square))
+    low = fma(f, half, t, negate(context, square))
     low = fma(f, _quotient_error(context, t, below_w, w), like(x, _TAIL_SLOPE), low)
     n, fraction = _reduce(context, square)
     fraction = fma(f, low, like(x, _LOG2E), fraction)
@@ -423,18 +388,18 @@ def _gelu_by_table(context: Context, x: Val) -> Val:
         ratio = fma(f, ratio, distance, row)
     half = f.binary("fmul", t, like(x, -0.5))
     square = f.binary("fmul", half, t)
-    p, n = _exp_parts(context, square, fma(f, half, t, _negate(context, square)))
+    p, n = _exp_parts(context, square, fma(f, half, t, negate(context, square)))
     tail = avx512.scale(context, f.binary("fmul", f.binary("fmul", t, ratio), p), n)
     positive = f.compare("fcmp ogt", x, like(x, 0.0))
     one = f.select(positive, like(x, 1.0), like(x, 0.0))
-    return fma(f, x, one, _negate(context, tail))
+    return fma(f, x, one, negate(context, tail))
 
 
 def _quotient_error(context: Context, t: Val, below: Val, w: Val) -> Val:
     """The relative error of w = 1 / (1 + step t)."""
     f = context.builder
     lost = fma(f, t, like(t, _TAIL_STEP), f.binary("fsub", like(t, 1.0), below))
-    minus = _negate(context, w)
+    minus = negate(context, w)
     return fma(f, minus, lost, fma(f, minus, below, like(t, 1.0)))
 
 
@@ -451,9 +416,9 @@ def gelu_tanh(context: Context, x: Val) -> Val:
     a = clamp_keeping_nan(f, x, -13.0, 13.0)
     cubic, linear = _round_f32(_GELU_CUBIC), _round_f32(_GELU_LINEAR)
     square = f.binary("fmul", a, a)
-    square_low = fma(f, a, a, _negate(context, square))
+    square_low = fma(f, a, a, negate(context, square))
     product = f.binary("fmul", square, like(x, cubic))
-    low = fma(f, square, like(x, cubic), _negate(context, product))
+    low = fma(f, square, like(x, cubic), negate(context, product))
     low = fma(f, square, like(x, _GELU_CUBIC - cubic), low)
     low = fma(f, square_low, like(x, cubic), low)
     total = f.binary("fadd", product, like(x, linear))
@@ -462,7 +427,7 @@ def gelu_tanh(context: Context, x: Val) -> Val:
     error = f.binary("fadd", error, f.binary("fsub", like(x, linear), taken))
     low = f.binary("fadd", f.binary("fadd", low, like(x, _GELU_LINEAR - linear)), error)
     z = f.binary("fmul", a, total)
-    z_low = fma(f, a, low, fma(f, a, total, _negate(context, z)))
+    z_low = fma(f, a, low, fma(f, a, total, negate(context, z)))
     return _times_sigmoid(context, x, z, z_low)
 
 

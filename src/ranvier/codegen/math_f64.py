@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from ranvier.codegen import trigonometry
+from ranvier.codegen import logarithm_steps, trigonometry
 from ranvier.codegen.builder import I64, Val, int_const, lanes_of, vector
 from ranvier.codegen.math_context import (
     Context,
@@ -17,6 +17,7 @@ from ranvier.codegen.math_context import (
     fma,
     intrinsic,
     like,
+    negate,
     polynomial,
 )
 
@@ -28,13 +29,7 @@ _LOG = (
     2.222219843214978396e-01, 2.857142874366239149e-01, 3.999999999940941908e-01,
     6.666666666666735130e-01,
 )  # fmt: skip
-_SQRT_HALF_BITS = 0x3FE6A09E667F3BCD
 _INFINITY = math.inf
-
-
-def negate(context: Context, x: Val) -> Val:
-    """-x, exact."""
-    return context.builder.emit(f"fneg {x}", x.type)
 
 
 # Exponentials ------------------------------------------------------------------------------------
@@ -168,21 +163,6 @@ def mish(context: Context, x: Val) -> Val:
 
 
 # Logarithms --------------------------------------------------------------------------------------
-def _split(context: Context, x: Val) -> tuple[Val, Val]:
-    """(e, m) with x = 2**e m, sqrt(1/2) <= m < sqrt(2), for positive finite x."""
-    f = context.builder
-    tiny = f.compare("fcmp olt", x, like(x, 2.0**-1022))
-    grown = f.select(tiny, f.binary("fmul", x, like(x, 2.0**54)), x)
-    bits = f.cast("bitcast", grown, vector(lanes_of(x.type), I64))
-    offset = f.binary("sub", bits, int_const(_SQRT_HALF_BITS, bits.type))
-    exponent = f.binary("ashr", offset, int_const(52, bits.type))
-    mantissa = f.binary("and", offset, int_const((1 << 52) - 1, bits.type))
-    mantissa = f.binary("add", mantissa, int_const(_SQRT_HALF_BITS, bits.type))
-    e = f.cast("sitofp", exponent, x.type)
-    e = f.binary("fadd", e, f.select(tiny, like(x, -54.0), like(x, 0.0)))
-    return e, f.cast("bitcast", mantissa, x.type)
-
-
 def _log_of(context: Context, e: Val, fraction: Val) -> Val:
     """e ln 2 + log(1 + fraction), fdlibm's e_log.c."""
     f = context.builder
@@ -195,27 +175,19 @@ def _log_of(context: Context, e: Val, fraction: Val) -> Val:
     return fma(f, e, like(e, _LN2_HIGH), negate(context, low))
 
 
-def _log_special(context: Context, x: Val, value: Val) -> Val:
-    f = context.builder
-    infinity = like(x, _INFINITY)
-    value = f.select(f.compare("fcmp oeq", x, infinity), infinity, value)
-    value = f.select(f.compare("fcmp oeq", x, like(x, 0.0)), like(x, -_INFINITY), value)
-    return f.select(f.compare("fcmp oge", x, like(x, 0.0)), value, like(x, math.nan))
-
-
 def log(context: Context, x: Val) -> Val:
     """Natural logarithm."""
-    e, m = _split(context, x)
+    e, m = logarithm_steps.split(context, x)
     fraction = context.builder.binary("fsub", m, like(x, 1.0))
-    return _log_special(context, x, _log_of(context, e, fraction))
+    return logarithm_steps.special(context, x, _log_of(context, e, fraction))
 
 
 def _log_base(context: Context, x: Val, inverse: float, whole: float) -> Val:
     f = context.builder
-    e, m = _split(context, x)
+    e, m = logarithm_steps.split(context, x)
     fraction = _log_of(context, like(x, 0.0), f.binary("fsub", m, like(x, 1.0)))
     value = fma(f, fraction, like(x, inverse), f.binary("fmul", e, like(x, whole)))
-    return _log_special(context, x, value)
+    return logarithm_steps.special(context, x, value)
 
 
 def log2(context: Context, x: Val) -> Val:
@@ -231,18 +203,12 @@ def log10(context: Context, x: Val) -> Val:
 def log1p(context: Context, x: Val) -> Val:
     """log(1 + x), with the rounding error of 1 + x carried into the fraction."""
     f = context.builder
-    one = like(x, 1.0)
-    u = f.binary("fadd", one, x)
-    error = f.select(
-        f.compare("fcmp ogt", x, one),
-        f.binary("fsub", one, f.binary("fsub", u, x)),
-        f.binary("fsub", x, f.binary("fsub", u, one)),
-    )
-    e, m = _split(context, u)
+    u, error = logarithm_steps.one_plus(context, x)
+    e, m = logarithm_steps.split(context, u)
     bounded = clamp_keeping_nan(f, negate(context, e), -1000.0, 1000.0)
     a, b = _powers(context, bounded)
-    fraction = fma(f, f.binary("fmul", error, a), b, f.binary("fsub", m, one))
-    value = _log_special(context, u, _log_of(context, e, fraction))
+    fraction = fma(f, f.binary("fmul", error, a), b, f.binary("fsub", m, like(x, 1.0)))
+    value = logarithm_steps.special(context, u, _log_of(context, e, fraction))
     small = f.compare("fcmp olt", intrinsic(f, "fabs", x), like(x, 1e-100))
     return f.select(small, x, value)
 
