@@ -1,8 +1,9 @@
 """PyTorch, eager or compiled with frozen weights; images in channels-last, its faster layout.
 
 Settings are those of https://docs.pytorch.org/tutorials/recipes/recipes/tuning_guide.html: no
-autograd, channels-last for convolutions, as many OpenMP threads as cores. `torch.compile` freezes the weights, so that Inductor packs them for oneDNN
-(torch._inductor.config.freezing, meant for inference); sizes are static.
+autograd, channels-last for convolutions, as many OpenMP threads as cores. `torch.compile` freezes
+the weights, so that Inductor packs them for oneDNN (torch._inductor.config.freezing, meant for
+inference); sizes are static.
 """
 
 from __future__ import annotations
