@@ -29,6 +29,7 @@ from ranvier.codegen.builder import (
 from ranvier.codegen.expression import ExpressionEmitter
 from ranvier.codegen.indices import IndexEmitter, Lanes
 from ranvier.codegen.microkernel import Tile, zero_sums
+from ranvier.codegen.rounded_stores import store_adjacent
 from ranvier.codegen.scalar_ops import LONG
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
@@ -83,11 +84,13 @@ class Epilogue:
             for part in shared:
                 column.emit(part)
         for r, row in enumerate(self._rows):
-            for v, column in enumerate(self._columns):
-                at = column.nested({ROW: row})
-                at = at.with_accumulator(sums[r * self._tile.vectors + v])
-                for store in self._stores:
-                    at.store(store)
+            first = r * self._tile.vectors
+            emitters = [
+                column.nested({ROW: row}).with_accumulator(sums[first + v])
+                for v, column in enumerate(self._columns)
+            ]
+            for store in self._stores:
+                store_adjacent(self._tile.target, emitters, store)
 
     def _store_by_loops(self, sums: list[Val], spill: Val) -> None:
         """Write the sums to `spill` and have the function `LongEpilogue` read them back."""
@@ -172,17 +175,28 @@ class LongEpilogue:
         with f.loop(int_const(0), f.arg("rows"), 1, "row") as r:
             row = f.binary("add", f.arg(ROW), r)
             first = f.binary("mul", r, int_const(width))
-            with f.loop(int_const(0), int_const(width), lanes, "column") as c:
-                place = f.element_pointer(f.arg("sums"), FLOAT, f.binary("add", first, c))
-                total = f.load(vector(lanes, FLOAT), place, 64)
-                here = {**known, ROW: row, COLUMN: f.binary("add", f.arg(COLUMN), c)}
-                mask = run_time_mask(f, contraction.columns, lanes, here) if self.masked else None
-                at = Lanes(COLUMN, lanes, mask)
-                emitter = ExpressionEmitter(f, self.tile.target, pointers, here, at, total)
+            together = 2 if self.tile.vectors % 2 == 0 else 1
+            with f.loop(int_const(0), int_const(width), together * lanes, "column") as c:
+                emitters = []
+                for v in range(together):
+                    here = f.binary("add", c, int_const(v * lanes))
+                    place = f.element_pointer(f.arg("sums"), FLOAT, f.binary("add", first, here))
+                    total = f.load(vector(lanes, FLOAT), place, 64)
+                    bound = {**known, ROW: row, COLUMN: f.binary("add", f.arg(COLUMN), here)}
+                    emitters.append(self._emitter(f, pointers, bound, total))
                 for store in self.stores:
-                    emitter.store(store)
+                    store_adjacent(self.tile.target, emitters, store)
         f.ret()
         f.finish()
+
+    def _emitter(
+        self, f: FunctionBuilder, pointers: list[Val], bound: dict[str, Val], total: Val
+    ) -> ExpressionEmitter:
+        """The emitter of the vector that begins at COLUMN of `bound`."""
+        lanes, columns = self.tile.target.lanes, self.contraction.columns
+        mask = run_time_mask(f, columns, lanes, bound) if self.masked else None
+        at = Lanes(COLUMN, lanes, mask)
+        return ExpressionEmitter(f, self.tile.target, pointers, bound, at, total)
 
 
 def needs_spill(contraction: Contraction) -> bool:

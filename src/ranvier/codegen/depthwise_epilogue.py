@@ -14,8 +14,6 @@ from dataclasses import dataclass
 
 from ranvier.codegen import memory
 from ranvier.codegen.builder import (
-    BFLOAT,
-    I16,
     I32,
     FunctionBuilder,
     Val,
@@ -27,6 +25,7 @@ from ranvier.codegen.builder import (
 from ranvier.codegen.expression import ExpressionEmitter
 from ranvier.codegen.indices import Lanes, lane_steps
 from ranvier.codegen.math_context import Context
+from ranvier.codegen.rounded_stores import round_two
 from ranvier.ir import dim as dims
 from ranvier.ir.dtype import BF16, F32
 from ranvier.lowering.expression import Access, Index, walk
@@ -113,9 +112,7 @@ class Epilogue:
         """Round both vectors at once, then put the channels in their order."""
         f, lanes = self._f, 2 * self._target.lanes
         low, high = values
-        name = "llvm.x86.avx512bf16.cvtne2ps2bf16.512"
-        rounded = f.call(name, vector(lanes, BFLOAT), high, low)
-        bits = f.cast("bitcast", rounded, vector(lanes, I16))
+        bits = round_two(f, low, high)
         bits = _shuffle(f, bits, bits, _positions())
         emitter = self._emitter(0, lanes).nested({COLUMN: x})
         assert emitter.lanes is not None
