@@ -183,7 +183,7 @@ def _describe_step(step: Step, kernel: str) -> rvr.Step:
         )  # fmt: skip
     return rvr.Step(
         kernel, step.label, step.reads, step.writes, step.in_place, expression(step.flops),
-        expression(step.bytes), step.source, step.operators, result,
+        expression(step.bytes), step.source, step.operators, result, step.barrier,
     )  # fmt: skip
 
 

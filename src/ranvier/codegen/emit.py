@@ -86,7 +86,7 @@ class DimTable:
 def _emit_run(
     module: ModuleWriter, program: Program, names: Mapping[Kernel, str], table: DimTable
 ) -> None:
-    """`ranvier_run(context, thread, threads)`: the steps, a barrier before all but the first."""
+    """`ranvier_run(context, thread, threads)`: the steps, with barriers where they need them."""
     module.declare("void @ranvier_barrier(ptr, i64)")
     module.declare("i64 @llvm.readcyclecounter()")
     f = FunctionBuilder(
@@ -103,8 +103,9 @@ def _emit_run(
     for index, step in enumerate(program.steps):
         enabled = _in_range(f, index, first, end)
         with f.when(enabled, "step"):
-            with f.when(f.compare("icmp ne", first, int_const(index)), "meet"):
-                f.call_void("ranvier_barrier", context, threads)
+            if step.barrier:
+                with f.when(f.compare("icmp ne", first, int_const(index)), "meet"):
+                    f.call_void("ranvier_barrier", context, threads)
             _tick(f, begun, index)
             _call(f, step, names[step.kernel], buffers, dims, table, thread, threads)
             _tick(f, finished, index)

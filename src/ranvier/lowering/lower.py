@@ -17,6 +17,7 @@ from ranvier.ir import dim as dims
 from ranvier.ir.dtype import Array, DType, decode
 from ranvier.ir.graph import Graph, Node, TensorType, Value
 from ranvier.lowering import attend, concat, contract, convolve, scatter, sort
+from ranvier.lowering.barriers import place_barriers
 from ranvier.lowering.epilogue import Epilogue, is_contraction, plan_epilogues
 from ranvier.lowering.inline import HAS_REDUCTION, RULES, VIEWS, Inliner, row_major
 from ranvier.lowering.layout import ELEMENTWISE, channels_last, physical_order
@@ -118,6 +119,7 @@ class Lowering:
             self._visit(node)
         for index, value in enumerate(self.graph.outputs):
             self._write_output(index, value)
+        self.program.steps = place_barriers(self.program.steps)
         return self.program
 
     def _visit(self, node: Node) -> None:

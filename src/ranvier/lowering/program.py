@@ -53,7 +53,10 @@ class Argument:
 
 @dataclass(frozen=True)
 class Step:
-    """One kernel call. `label` names the value that it computes; `result` says where that lies."""
+    """One kernel call. `label` names the value that it computes; `result` says where that lies.
+
+    All threads meet before the step if `barrier` is set, see `lowering/barriers.py`.
+    """
 
     kernel: Kernel
     arguments: tuple[Argument, ...]
@@ -67,6 +70,7 @@ class Step:
     bytes: Dim
     in_place: tuple[tuple[int, int], ...] = ()
     result: Tensor | None = None
+    barrier: bool = True
 
 
 @dataclass

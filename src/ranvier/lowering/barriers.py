@@ -1,0 +1,30 @@
+"""Which steps all threads have to meet before: those that touch what a step since the last meeting
+has written, or that write what one has read.
+
+Steps without a meeting between them form a *stage*: the projections of one attention, the branches
+of an Inception block. A thread that is done with its share of one begins the next at once, so a
+stage balances as a whole. The memory plan keeps all buffers of a stage apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ranvier.lowering.program import Step
+
+
+def place_barriers(steps: Sequence[Step]) -> list[Step]:
+    """The same steps, each with its `barrier`; the first needs none but has one by convention."""
+    placed: list[Step] = []
+    read: set[int] = set()
+    written: set[int] = set()
+    for step in steps:
+        reads, writes = set(step.reads), set(step.writes)
+        meets = not placed or bool(written & (reads | writes) or read & writes)
+        if meets:
+            read, written = set(), set()
+        read |= reads
+        written |= writes
+        placed.append(replace(step, barrier=meets))
+    return placed
