@@ -64,6 +64,14 @@ def test_matmul(
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize("dtype", [BF16, F32], ids=str)
+@pytest.mark.parametrize("columns", [1, 4, 8, 24, 40, 72, 120])
+def test_last_vectors_that_are_half_full(target: Target, dtype: DType, columns: int) -> None:
+    for rows, depth in ((1, 9), (13, 32)):
+        Matmul(1, rows, columns, depth, dtype, dtype).check(target, columns, 1)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
 @pytest.mark.parametrize("rows", [1, 2, 5, 49, 197])
 def test_threads_share_large_work(target: Target, rows: int) -> None:
     for threads in (2, 3, 4):
@@ -164,9 +172,10 @@ def test_convolution_with_more_taps_than_are_unrolled(target: Target) -> None:
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
 @pytest.mark.parametrize("dtype", [BF16, F32], ids=str)
-def test_epilogue(target: Target, dtype: DType) -> None:
+@pytest.mark.parametrize("columns", [75, 64, 24, 5])
+def test_epilogue(target: Target, dtype: DType, columns: int) -> None:
     """Two stores of relu(sum + bias[n]) + scale[m // size] * residual[m, n], bf16 and f32."""
-    rows, columns, depth, size = 31, 75, 10, 4
+    rows, depth, size = 31, 10, 4
     rng = np.random.default_rng(0)
     a, b = values(rng, (rows, depth), dtype), values(rng, (1, depth, columns), dtype)
     bias = values(rng, (columns,), F32)

@@ -24,6 +24,7 @@ from ranvier.codegen.builder import (
     ModuleWriter,
     Val,
     int_const,
+    lanes_of,
     vector,
 )
 from ranvier.codegen.expression import ExpressionEmitter
@@ -96,7 +97,8 @@ class Epilogue:
         """Write the sums to `spill` and have the function `LongEpilogue` read them back."""
         f, tile, lanes = self._f, self._tile, self._tile.target.lanes
         for number, total in enumerate(sums):
-            f.store(total, f.element_pointer(spill, FLOAT, int_const(number * lanes)), 64)
+            place = f.element_pointer(spill, FLOAT, int_const(number * lanes))
+            f.store(total, place, 4 * lanes_of(total.type))
         position = [f.arg("at.b"), f.arg("at.n"), self._m, int_const(tile.rows), spill]
         scalars = [self._environment[name] for name in self._contraction.scalars]
         long = LongEpilogue(self._contraction, self._stores, self._name, tile, self._masked)
@@ -104,18 +106,18 @@ class Epilogue:
         f.call_void(long.symbol, *self._operands, *scalars, *position)
 
     def _column(self, v: int) -> ExpressionEmitter:
-        f, lanes = self._f, self._tile.target.lanes
-        known = {**self._environment, COLUMN: f.binary("add", f.arg("at.n"), int_const(v * lanes))}
-        places = Lanes(COLUMN, lanes, self._mask(known, v))
+        f, first = self._f, v * self._tile.target.lanes
+        known = {**self._environment, COLUMN: f.binary("add", f.arg("at.n"), int_const(first))}
+        places = Lanes(COLUMN, self._tile.lanes(v), self._mask(known, v))
         return ExpressionEmitter(f, self._tile.target, self._operands, known, places)
 
     def _mask(self, environment: dict[str, Val], v: int) -> Val | None:
         """The lanes of vector `v` that hold columns; None for all of them."""
-        f, lanes, columns = self._f, self._tile.target.lanes, self._contraction.columns
+        f, lanes, columns = self._f, self._tile.lanes(v), self._contraction.columns
         if not self._masked:
             return None
         if isinstance(columns, int):
-            live = columns % self._tile.layout.width - v * lanes
+            live = columns % self._tile.layout.width - v * self._tile.target.lanes
             if live >= lanes:
                 return None
             if live == 1:  # LLVM 22 stores too much for a constant mask of one 16-bit lane

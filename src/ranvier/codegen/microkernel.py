@@ -20,11 +20,12 @@ from ranvier.codegen.builder import (
     FunctionBuilder,
     Val,
     int_const,
+    lanes_of,
     vector,
 )
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
-from ranvier.ir.dtype import BF16, DType
+from ranvier.ir.dtype import BF16
 from ranvier.lowering.kernels.panels import PanelLayout
 from ranvier.target import Target
 
@@ -42,12 +43,16 @@ def tile_rows(layout: PanelLayout, target: Target) -> int:
 
 @dataclass(frozen=True)
 class Tile:
-    """A register tile: `rows x vectors` sums, for panels that are `layout.vectors` wide."""
+    """A register tile: `rows x vectors` sums, for panels that are `layout.vectors` wide.
+
+    With `half_last` only the lower half of the last vector holds columns, and is computed.
+    """
 
     rows: int
     vectors: int
     layout: PanelLayout
     target: Target
+    half_last: bool = False
 
     @property
     def chains(self) -> int:
@@ -60,15 +65,16 @@ class Tile:
         """Bytes of packed B per step."""
         return self.layout.width * self.layout.unit * self.layout.dtype.size
 
-    @property
-    def sum_type(self) -> str:
-        """The LLVM type of a vector of sums."""
-        return vector(self.target.lanes, FLOAT)
+    def lanes(self, index: int) -> int:
+        """Lanes of vector `index` that are computed."""
+        is_half = self.half_last and index == self.vectors - 1
+        return self.target.lanes // 2 if is_half else self.target.lanes
 
 
 def zero_sums(tile: Tile) -> list[Val]:
     """The initial sums: chain-major, then row-major."""
-    return [Val("zeroinitializer", tile.sum_type)] * (tile.chains * tile.rows * tile.vectors)
+    types = [vector(tile.lanes(v), FLOAT) for v in range(tile.vectors)]
+    return [Val("zeroinitializer", type) for type in types] * (tile.chains * tile.rows)
 
 
 def total_sums(f: FunctionBuilder, tile: Tile, sums: Sequence[Val]) -> list[Val]:
@@ -147,12 +153,15 @@ def _step(
     at = _scaled(f, k, row_step)
     block = f.element_pointer(b, "i8", _scaled(f, k, tile.step_bytes))
     columns = [_parts(f, tile, _load_columns(f, tile, block, v)) for v in range(tile.vectors)]
+    lanes = [tile.lanes(v) for v in range(tile.vectors)]
     values, first = list(sums), chain * tile.rows * tile.vectors
     for r, pointer in enumerate(a):
-        pair = _broadcast(f, tile, f.element_pointer(pointer, "i8", at), half)
-        for part, row in enumerate(_parts(f, tile, pair)):
+        item = _load_row(f, tile, f.element_pointer(pointer, "i8", at), half)
+        rows = {count: _parts(f, tile, f.splat(item, count)) for count in dict.fromkeys(lanes)}
+        for part in range(len(columns[0])):
             for v, column in enumerate(columns):
                 index = first + r * tile.vectors + v
+                row = rows[lanes[v]][part]
                 values[index] = _multiply_add(f, tile, values[index], column[part], row)
     return values
 
@@ -163,27 +172,23 @@ def _scaled(f: FunctionBuilder, k: Val, factor: int) -> Val:
     return f.binary("mul", k, int_const(factor))
 
 
-def _register(tile: Tile, dtype: DType) -> str:
-    """How a vector of steps is held: f32 lanes, or the bits of bf16 pairs."""
-    return vector(tile.target.lanes, I32 if dtype is BF16 else FLOAT)
-
-
 def _load_columns(f: FunctionBuilder, tile: Tile, block: Val, index: int) -> Val:
-    size = tile.target.lanes * 4
-    pointer = f.element_pointer(block, "i8", int_const(index * size))
-    return f.load(_register(tile, tile.layout.dtype), pointer, size)
+    """A vector of a step of B: f32 lanes, or the bits of bf16 pairs."""
+    pointer = f.element_pointer(block, "i8", int_const(index * tile.target.lanes * 4))
+    element = I32 if tile.layout.dtype is BF16 else FLOAT
+    return f.load(vector(tile.lanes(index), element), pointer, tile.lanes(index) * 4)
 
 
-def _broadcast(f: FunctionBuilder, tile: Tile, pointer: Val, half: bool) -> Val:
+def _load_row(f: FunctionBuilder, tile: Tile, pointer: Val, half: bool) -> Val:
+    """What a row of A has for one step; `half`: a pair whose second element does not exist."""
     if tile.layout.dtype is not BF16:
-        return f.splat(f.load(FLOAT, pointer, 4), tile.target.lanes)
-    pair = f.cast("zext", f.load(I16, pointer, 2), I32) if half else f.load(I32, pointer, 2)
-    return f.splat(pair, tile.target.lanes)
+        return f.load(FLOAT, pointer, 4)
+    return f.cast("zext", f.load(I16, pointer, 2), I32) if half else f.load(I32, pointer, 2)
 
 
 def _parts(f: FunctionBuilder, tile: Tile, value: Val) -> list[Val]:
     """What is multiplied: the value, or the even and odd halves of bf16 pairs as f32."""
-    lanes = tile.target.lanes
+    lanes = lanes_of(value.type)
     if tile.layout.dtype is not BF16:
         return [value]
     if tile.target.has_bf16_dot:
@@ -194,10 +199,11 @@ def _parts(f: FunctionBuilder, tile: Tile, value: Val) -> list[Val]:
 
 
 def _multiply_add(f: FunctionBuilder, tile: Tile, total: Val, column: Val, row: Val) -> Val:
+    lanes = lanes_of(total.type)
     if tile.layout.dtype is BF16 and tile.target.has_bf16_dot:
-        bits = tile.target.lanes * 32
-        return f.call(f"llvm.x86.avx512bf16.dpbf16ps.{bits}", total.type, total, column, row)
-    return f.call(f"llvm.fma.v{tile.target.lanes}f32", total.type, column, row, total)
+        name = f"llvm.x86.avx512bf16.dpbf16ps.{lanes * 32}"
+        return f.call(name, total.type, total, column, row)
+    return f.call(f"llvm.fma.v{lanes}f32", total.type, column, row, total)
 
 
 def row_pointers(f: FunctionBuilder, rows: int, first: Val, stride: Val) -> list[Val]:

@@ -44,10 +44,10 @@ def store_adjacent(target: Target, emitters: Sequence[ExpressionEmitter], store:
 
 
 def _rounds_two(target: Target, pair: Sequence[ExpressionEmitter], store: Store) -> bool:
-    lanes = pair[0].lanes
     if not target.has_bf16_dot or store.storage is not BF16 or store.value.dtype is not F32:
         return False
-    if lanes is None or lanes.count != _LANES or any(e.lanes and e.lanes.mask for e in pair):
+    lanes = pair[0].lanes
+    if lanes is None or any(emitter.lanes != Lanes(lanes.loop, _LANES) for emitter in pair):
         return False
     linear = dims.linear_in(store.offset, lanes.loop)
     return linear is not None and linear[0] == 1

@@ -19,13 +19,19 @@ from ranvier.lowering.kernels.contraction import Contraction
 from ranvier.lowering.kernels.panels import PanelLayout
 from ranvier.target import Target
 
+_HALVED_LANES = 16  # of vectors whose lower half is a vector register, too, and twice as fast
+
 
 @dataclass(frozen=True)
 class _Kind:
-    """A kind of panel: vectors that are computed; `masked`: the last may be partly empty."""
+    """A kind of panel: vectors that are computed; `masked`: the last may be partly empty.
+
+    `half_last`: the last vector is known to hold columns in its lower half only.
+    """
 
     vectors: int
     masked: bool
+    half_last: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,20 +92,23 @@ class RowTiles:
             partial = [_Kind(v, masked) for v in (layout.vectors, *narrow)]
             return (_Kind(layout.vectors, False), *partial)
         full = (_Kind(layout.vectors, False),) if columns >= layout.width else ()
-        rest = columns % layout.width
-        return (*full, _Kind(-(-rest // self.target.lanes), masked))
+        rest, lanes = columns % layout.width, self.target.lanes
+        half_last = masked and lanes == _HALVED_LANES and 0 < rest % lanes <= lanes // 2
+        return (*full, _Kind(-(-rest // lanes), masked, half_last))
 
     @cached_property
     def functions(self) -> dict[int, TileFunction]:
         """Tile functions by key: kind number times the tile's rows, plus the row count (from 1)."""
         return {
             number * self.rows + rows: TileFunction(
-                self.contraction, self.name, Tile(rows, kind.vectors, self.layout, self.target),
-                self.table, kind.masked,
+                self.contraction, self.name, self._tile(rows, kind), self.table, kind.masked
             )
             for number, kind in enumerate(self.kinds)
             for rows in range(1, self.rows + 1)
         }  # fmt: skip
+
+    def _tile(self, rows: int, kind: _Kind) -> Tile:
+        return Tile(rows, kind.vectors, self.layout, self.target, kind.half_last)
 
     def emit(self, module: ModuleWriter) -> None:
         """Write the tile functions that the module does not have yet."""
