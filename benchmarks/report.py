@@ -5,7 +5,7 @@ A document says where a table goes by two lines, which stay; what is between the
     <!-- benchmarks: latency -->
     <!-- benchmarks: end -->
 
-There are the tables `machine`, `latency`, `throughput` and `startup`.
+There are the tables `machine`, `summary`, `latency`, `throughput` and `startup`.
 
 usage: python -m benchmarks.report peers.json --startup startup.json docs/performance.md
 """
@@ -16,8 +16,9 @@ import argparse
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import geometric_mean
 
-from benchmarks.engines import LATENCY
+from benchmarks.engines import LATENCY, THROUGHPUT
 from benchmarks.pairs import Pair, pairs, startup_pairs
 from benchmarks.result import Report, Result
 from benchmarks.startup import Startup, read
@@ -59,9 +60,10 @@ def tables(report: Report, startup: Sequence[Startup]) -> dict[str, str]:
     """All tables that the figures suffice for, by name."""
     texts = {
         "machine": _machine(report),
+        "summary": _summary(report.results),
         "latency": _comparison(report.results, LATENCY, "ms", lambda one: one.median_ms),
         "throughput": _comparison(
-            report.results, "throughput", "items/s", lambda one: one.items_per_second
+            report.results, THROUGHPUT, "items/s", lambda one: one.items_per_second
         ),
     }
     if startup:
@@ -74,6 +76,23 @@ def _machine(report: Report) -> str:
     peaks = ", ".join(f"{figure(v, 0)} GFLOP/s in {k}" for k, v in machine["peak_gflops"].items())
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return f"{machine['cpu']}, {machine['threads']} threads, peak {peaks}; {versions}."
+
+
+def _summary(results: Sequence[Result]) -> str:
+    """Ratios to the best peer over all rows, by mode and precision."""
+    head = ["", "precision", "rows", "lost", "geometric mean", "least", "greatest"]
+    rows = []
+    for mode in (LATENCY, THROUGHPUT):
+        for precision in _PRECISIONS:
+            found = pairs(results, precision, mode).values()
+            ratios = [pair.ours.ratio for pair in found if pair.best and not pair.ours.failure]
+            if not ratios:
+                continue
+            lost = sum(pair.lost for pair in found)
+            figures = (geometric_mean(ratios), min(ratios), max(ratios))
+            counts = (str(len(found)), str(lost))
+            rows.append([mode, precision, *counts, *(figure(value) for value in figures)])
+    return markdown(head, rows, texts=2)
 
 
 def _comparison(

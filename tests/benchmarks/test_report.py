@@ -51,6 +51,12 @@ def test_latency_table_marks_lost_rows() -> None:
     assert "| **0.50** ▼ |" in row
 
 
+def test_the_summary_counts_lost_rows_and_takes_geometric_means() -> None:
+    table = reports.tables(example(), [])["summary"].splitlines()
+    assert table[2].startswith("| latency | f32 | 1 | 0 | 2.00 | 2.00 | 2.00 |")
+    assert table[3].startswith("| latency | bf16 | 1 | 1 | 0.50 | 0.50 | 0.50 |")
+
+
 def test_a_document_without_marks_or_with_unknown_ones_is_refused() -> None:
     texts = reports.tables(example(), [])
     with pytest.raises(ValueError, match="the document marks"):
