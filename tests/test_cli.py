@@ -56,6 +56,21 @@ def test_compile_takes_several_targets_and_writes_the_stages(tmp_path: Path) -> 
     assert [program["target"] for program in shown["programs"]] == ["x86-64-v3", "x86-64-v4"]
 
 
+def test_compile_without_winograd(tmp_path: Path) -> None:
+    source = tmp_path / "model.py"
+    source.write_text(
+        "import torch\n\ndef build():\n"
+        "    return torch.nn.Conv2d(32, 32, 3, padding=1), (torch.zeros(1, 32, 24, 24),)\n"
+    )
+    arguments = ("compile", f"{source}:build", "-o", tmp_path / "m.rvr", "--target", "x86-64-v3")
+    told = run(*arguments)
+    assert "1 convolutions multiply less and round differently" in told.stdout
+    counts = [
+        document(*arguments, *more)["report"]["kernel_counts"] for more in ((), ("--no-winograd",))
+    ]
+    assert [(c.get("winograd"), c.get("contraction")) for c in counts] == [(1, None), (None, 1)]
+
+
 def test_emit_prints_a_stage_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,7 +50,7 @@ _TILES = {3: (4, 2), 5: (2,)}  # kernel size -> sizes of tiles to choose from
 _GAIN = 1.1  # how many times faster it has to look
 # The cost model counts multiply-adds of whole vectors. Measured with `benchmarks.kernels.winograd`:
 _TRANSFORM = 5.0  # per element of V or M
-_BYTE = 0.35  # per byte of weights, that come from memory at about 10 GB/s
+_BYTE = 0.2  # per byte of weights: time to read them, and what they take in files and memory
 _TYPICAL_SIZE = 224  # what a symbol in the height or width of an image is taken for
 
 
