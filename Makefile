@@ -52,7 +52,7 @@ run-bench-startup: $(VENV)/stamp-bench
 
 run-bench-report: $(VENV)/stamp-bench
 	$(BIN)/python -m benchmarks.charts build/peers.json --startup build/startup.json
-	$(BIN)/python -m benchmarks.report build/peers.json docs/performance.md --startup build/startup.json
+	$(BIN)/python -m benchmarks.report build/peers.json docs/performance.md README.md --startup build/startup.json
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("Ranvier needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
