@@ -94,9 +94,7 @@ def compile_graph(
         emitted.append(code)
     entries.update(packer.entries)
     clock.stage("done", 1.0)
-    report = summarize(
-        graph, optimized, lowered[0], emitted[0], precision, clock.seconds, options
-    )
+    report = summarize(graph, optimized, lowered[0], emitted[0], precision, clock.seconds, options)
     entries["graph.txt"] = stages["optimized"].encode()
     entries["report.json"] = report.to_json().encode()
     return Compiled(_manifest(graph, precision), programs, entries, report, stages)
