@@ -161,9 +161,10 @@ def _common_ends(base: Profile, other: Profile) -> list[_End]:
 def _site_seconds(profiles: Sequence[Profile], ends: Sequence[_End]) -> dict[_End, float]:
     """The least time of the steps up to each of `ends`, behind the one before."""
     found = dict.fromkeys(ends, float("inf"))
+    steps = _ends(profiles[0])  # of one program, so all profiles have the same
     for profile in profiles:
         spent = 0.0
-        for end, seconds in zip(_ends(profile), profile.step_seconds, strict=True):
+        for end, seconds in zip(steps, profile.step_seconds, strict=True):
             spent += float(seconds)
             if end in found:
                 found[end] = min(found[end], spent)
