@@ -1,5 +1,6 @@
 """Contractions: sums of products over shared dims. Definitions accumulate floats in f64.
 
+Integers are multiplied and summed in their own type and wrap around.
 A bias may be f32 beside f16 or bf16 data; results have the data's element type.
 """
 
@@ -54,7 +55,6 @@ def _matmul(call: Call, a: Numbers, b: Numbers) -> Numbers:
 
 def _require_weights(call: Call) -> int:
     """Checks that conv and conv_transpose share; the number of spatial dims."""
-    require_float(call)
     x, w = call.operands[:2]
     if x.rank < 3 or w.rank != x.rank:
         raise call.error("needs data [N, C, spatial...] and weights of the same rank")
@@ -74,6 +74,8 @@ def _require_bias(call: Call, channels: Dim) -> None:
 
 
 def _infer_conv(call: Call) -> Types:
+    if call.first.dtype == BOOL:
+        raise call.error("needs a numeric element type")
     spatial = _require_weights(call)
     x, w = call.operands[:2]
     groups = call.integer("groups")
@@ -141,6 +143,7 @@ def _conv(call: Call, x: Numbers, w: Numbers, bias: Numbers | None = None) -> Nu
 
 
 def _infer_conv_transpose(call: Call) -> Types:
+    require_float(call)
     spatial = _require_weights(call)
     window_checks(call, spatial, "output_padding")
     x, w = call.operands[:2]

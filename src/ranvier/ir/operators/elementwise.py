@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ranvier.ir.dtype import BOOL
+from ranvier.ir import narrow
+from ranvier.ir.dtype import BOOL, decode, encode
 from ranvier.ir.graph import TensorType
 from ranvier.ir.operators.operator import (
+    BOOLEAN,
     DTYPE,
     NUMBER,
     OPTIONAL_NUMBER,
@@ -60,11 +62,33 @@ def _clamp(call: Call, x: Numbers) -> Numbers:
     return x
 
 
-def _cast(call: Call, x: Numbers) -> Numbers:
+def _infer_cast(call: Call) -> Types:
     target = call.dtype()
+    if target.is_narrow and not isinstance(target.format, narrow.IntegerFormat):
+        raise call.error(f"narrow_cast makes {target}: it says what becomes of large numbers")
+    return call.same(dtype=target)
+
+
+def _cast(call: Call, x: Numbers) -> Numbers:
+    source, target = call.first.dtype, call.dtype()
+    numbers = decode(x, source)
     if target == BOOL:
-        return np.asarray(x != 0)
-    return x
+        return np.asarray(numbers != 0)
+    is_half = source.is_float and source.size == 2
+    return encode(numbers.astype(np.float32) if is_half else numbers, target)
+
+
+def _infer_narrow_cast(call: Call) -> Types:
+    require_float(call)
+    target = call.dtype()
+    if not target.is_narrow or isinstance(target.format, narrow.IntegerFormat):
+        raise call.error(f"makes floats of 8 bits and fewer, not {target}: use cast")
+    return call.same(dtype=target)
+
+
+def _narrow_cast(call: Call, x: Numbers) -> Numbers:
+    numbers, format = decode(x, call.first.dtype), call.dtype().format
+    return narrow.to_bits(numbers, format, call.flag("saturate"), call.text("rounding"))
 
 
 def _pow(a: Numbers, b: Numbers) -> Numbers:
@@ -199,7 +223,14 @@ OPERATORS = (
         unary(name, _to_bool if name == "logical_not" else _infer_float_test, _plain(f))
         for name, f in _TESTS.items()
     ),
-    unary("cast", lambda call: call.same(dtype=call.dtype()), _cast, {"dtype": DTYPE}),
+    unary("cast", _infer_cast, _cast, {"dtype": DTYPE}, "raw"),
+    unary(
+        "narrow_cast",
+        _infer_narrow_cast,
+        _narrow_cast,
+        {"dtype": DTYPE, "saturate": BOOLEAN, "rounding": choice(*narrow.ROUNDINGS)},
+        "raw",
+    ),
     *(
         Operator(
             name,
@@ -212,5 +243,5 @@ OPERATORS = (
         for name, (domain, f) in _BINARY.items()
     ),
     *(Operator(name, 2, 2, _infer_comparison, _plain(f)) for name, f in _COMPARISONS.items()),
-    Operator("where", 3, 3, _infer_where, _plain(np.where)),
+    Operator("where", 3, 3, _infer_where, _plain(np.where), width="raw"),
 )

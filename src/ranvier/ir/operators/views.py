@@ -1,13 +1,15 @@
-"""Index maps: every result element is an operand element, or a padding value."""
+"""Index maps: every result element is an operand element, its bits as another type, or padding."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from ranvier.ir.dim import Dim, bounds, product
+from ranvier.ir.dtype import BOOL
 from ranvier.ir.graph import TensorType
 from ranvier.ir.operators.operator import (
     DIMS,
+    DTYPE,
     INT,
     INTS,
     SCALAR,
@@ -124,6 +126,19 @@ def _infer_roll(call: Call) -> Types:
     return call.same()
 
 
+def _infer_bit_cast(call: Call) -> Types:
+    target = call.dtype()
+    if target.size != call.first.dtype.size:
+        raise call.error(f"{target} has another size than {call.first.dtype}")
+    if target == BOOL and call.first.dtype != BOOL:
+        raise call.error("a bool is 0 or 1; compare with 0 instead")
+    return call.same(dtype=target)
+
+
+def _bit_cast(call: Call, x: Numbers) -> Numbers:
+    return np.ascontiguousarray(x).view(call.dtype().storage).reshape(x.shape)
+
+
 def _transpose(call: Call, x: Numbers) -> Numbers:
     return np.transpose(x, call.ints("permutation"))
 
@@ -142,6 +157,7 @@ OPERATORS = (
         {"shape": DIMS},
         "raw",
     ),
+    unary("bit_cast", _infer_bit_cast, _bit_cast, {"dtype": DTYPE}, "raw"),
     unary("transpose", _infer_transpose, _transpose, {"permutation": INTS}, "raw"),
     unary(
         "broadcast",
