@@ -24,7 +24,7 @@ LAYERS = (
     ("runtime",),
     ("compiler", "compile_report", "progress"),
     ("tuning",),
-    ("api", "bench", "inspection", "peak", "profiling", "sample_inputs", "verification"),
+    ("api", "onnx_backend", "bench", "inspection", "peak", "profiling", "sample_inputs", "verification"),
     ("cli",),
 )
 """Parts by name, in order; those of one layer do not know each other unless `PEERS` says so."""
@@ -46,6 +46,9 @@ LIGHT = (
     "peak",
 )
 """Parts that run where only NumPy is installed."""
+
+ADAPTERS = ("frontends", "onnx_backend")
+"""Parts that may import a framework: they read its models, or are called by it."""
 
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 
@@ -105,7 +108,7 @@ def test_running_an_artifact_needs_numpy_alone(module: str) -> None:
     assert names <= set(sys.stdlib_module_names) | {"numpy", "ranvier"}
 
 
-@pytest.mark.parametrize("module", [m for m in modules() if part_of(m) not in ("frontends",)])
+@pytest.mark.parametrize("module", [m for m in modules() if part_of(m) not in ADAPTERS])
 def test_only_front_ends_know_a_framework(module: str) -> None:
     names = {name.split(".")[0] for name in imports(module)}
     assert not names & {"torch", "onnx", "tensorflow"}

@@ -1,0 +1,81 @@
+"""Operands and attributes of an ONNX node, bound to the parameters of a translation."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from onnx import AttributeProto, NodeProto
+from onnx.helper import get_attribute_value
+
+from ranvier.frontends.onnx.refusal import Refusal
+from ranvier.frontends.onnx.registry import Translate
+from ranvier.ir.graph import Value
+
+_NO_EFFECT = frozenset({"consumed_inputs", "training_mode", "momentum", "seed"})
+"""Attributes that change no result in inference, when their value is zero or beside the point."""
+
+
+def bind(
+    translate: Translate, operands: Sequence[Value | None], attributes: Mapping[str, Any]
+) -> tuple[list[Value | None], dict[str, Any]]:
+    """Arguments of a translation. Raises Refusal for what the translation does not take."""
+    shape = _shape(translate)
+    given = list(operands)
+    while given and given[-1] is None and not shape.variadic:
+        given.pop()
+    if len(given) < shape.required:
+        raise Refusal(f"has {len(given)} operands, but needs {shape.required}")
+    if len(given) > shape.most and not shape.variadic:
+        raise Refusal(f"has {len(given)} operands, but takes {shape.most}")
+    if any(value is None for value in given[: shape.required]):
+        raise Refusal("leaves out an operand that is not optional")
+    bound = {}
+    for name, value in attributes.items():
+        if name in shape.attributes:
+            bound[name] = value
+        elif name == "training_mode" and value:
+            raise Refusal("is in training mode")
+        elif name not in _NO_EFFECT:
+            raise Refusal(f"has the attribute {name}={value}, which is not supported")
+    missing = shape.mandatory - bound.keys()
+    if missing:
+        raise Refusal(f"lacks the attribute {', '.join(sorted(missing))}")
+    return given, bound
+
+
+def attributes_of(node: NodeProto) -> dict[str, Any]:
+    """Attributes as Python values: numbers, strings, tuples of them, or protos."""
+    return {attribute.name: _plain(attribute) for attribute in node.attribute}
+
+
+def _plain(attribute: AttributeProto) -> Any:
+    value = get_attribute_value(attribute)
+    if attribute.type == AttributeProto.STRING:
+        return value.decode("utf-8", "replace")
+    if attribute.type == AttributeProto.STRINGS:
+        return tuple(text.decode("utf-8", "replace") for text in value)
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
+        return value
+    return tuple(value)
+
+
+class _Shape:
+    """How many operands a translation takes, and which attributes."""
+
+    def __init__(self, translate: Translate) -> None:
+        parameters = list(inspect.signature(translate).parameters.values())[1:]
+        plain = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+        named = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+        self.most = len(plain)
+        self.required = sum(p.default is p.empty for p in plain)
+        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        self.attributes = frozenset(p.name for p in named)
+        self.mandatory = frozenset(p.name for p in named if p.default is p.empty)
+
+
+@cache
+def _shape(translate: Translate) -> _Shape:
+    return _Shape(translate)

@@ -1,0 +1,14 @@
+"""The whole table: importing this module registers the translations of every group."""
+
+from __future__ import annotations
+
+import importlib
+
+from ranvier.frontends.onnx.registry import TABLE, translation
+
+GROUPS = ("casts", "elementwise", "views", "gathers", "reductions", "sources")
+
+for _group in GROUPS:
+    importlib.import_module(f"ranvier.frontends.onnx.{_group}")
+
+__all__ = ["TABLE", "translation"]

@@ -1,0 +1,285 @@
+"""An ONNX graph becomes a Graph: one pass over its nodes, through the table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+
+from ranvier.errors import CompileError
+from ranvier.frontends.findings import Finding
+from ranvier.frontends.onnx.arguments import attributes_of, bind
+from ranvier.frontends.onnx.call import Call, Declared
+from ranvier.frontends.onnx.contents import Contents
+from ranvier.frontends.onnx.dtypes import from_onnx, to_array
+from ranvier.frontends.onnx.functions import Body, Opsets, model_function, standard_function
+from ranvier.frontends.onnx.provenance import source_of
+from ranvier.frontends.onnx.refusal import Refusal
+from ranvier.frontends.onnx.scope import MISSING, Entry, Missing, Scope
+from ranvier.frontends.onnx.symbols import Range, Symbols
+from ranvier.frontends.onnx.translations import translation
+from ranvier.ir.dtype import DType
+from ranvier.ir.graph import Graph, GraphBuilder, Node, TensorType, Value
+
+_MOST_NESTING = 32
+"""Functions call functions; deeper than this they call themselves."""
+
+
+@dataclass(frozen=True)
+class _Statement:
+    """What a model says of a value."""
+
+    sizes: Declared | None
+    dtype: DType | None
+
+
+@dataclass(frozen=True)
+class _Place:
+    """The body in which a node stands: its operator sets, its functions' names, its nesting."""
+
+    scope: Scope
+    opsets: Opsets
+    outer: str = ""
+    depth: int = 0
+    renamed: Mapping[str, str] | None = None  # results of a function body -> those of its call
+
+
+class Translator:
+    """Translates one model; `findings` has an entry per operator use afterwards."""
+
+    def __init__(self, model: ModelProto, name: str, dims: Mapping[str, Range] | None) -> None:
+        self.findings: list[Finding] = []
+        self._model = model
+        self._symbols = Symbols(dims)
+        self._builder = GraphBuilder(name)
+        self._contents = Contents()
+        self._statements: dict[str, _Statement] = {}
+
+    def run(self) -> Graph:
+        """The graph; operators with a finding that has a reason are left out of it."""
+        graph, scope = self._model.graph, Scope()
+        scope.declare(graph.initializer)
+        self._inputs(graph, scope)
+        self._state(graph)
+        opsets = {_domain(entry.domain): entry.version for entry in self._model.opset_import}
+        self._nodes(graph.node, _Place(scope, opsets))
+        return self._finish(graph, scope)
+
+    def _inputs(self, graph: GraphProto, scope: Scope) -> None:
+        constants = {tensor.name for tensor in graph.initializer}
+        for value in graph.input:
+            if value.name in constants:
+                continue
+            kind = value.type.WhichOneof("value")
+            if kind != "tensor_type":
+                raise CompileError(
+                    f"the input {value.name} is a {(kind or 'value of no type').split('_')[0]}; "
+                    "only tensors are supported"
+                )
+            try:
+                dtype = from_onnx(value.type.tensor_type.elem_type)
+            except Refusal as refusal:
+                raise CompileError(f"the input {value.name}: {refusal}") from None
+            type = TensorType(dtype, self._symbols.shape(value))
+            scope.set(value.name, self._builder.input(value.name, type))
+        unused = self._symbols.unused()
+        if unused:
+            raise CompileError(
+                f"no input has the dims {', '.join(unused)}; known: "
+                f"{', '.join(self._symbols.names()) or 'none'}"
+            )
+
+    def _state(self, graph: GraphProto) -> None:
+        """Remember the sizes and types that the model states for values."""
+        for value in (*graph.value_info, *graph.output):
+            if not value.type.HasField("tensor_type"):
+                continue
+            try:
+                dtype: DType | None = from_onnx(value.type.tensor_type.elem_type)
+            except Refusal:
+                dtype = None
+            self._statements[value.name] = _Statement(self._symbols.declared(value), dtype)
+
+    def _finish(self, graph: GraphProto, scope: Scope) -> Graph:
+        names, outputs = [], []
+        for value in graph.output:
+            entry = self._resolve(scope, value.name)
+            if isinstance(entry, Value):
+                names.append(value.name)
+                outputs.append(entry)
+        result = self._builder.finish(outputs, names)
+        return replace(result, nodes=tuple(_live(result)))
+
+    # Names ----------------------------------------------------------------------------------------
+    def _resolve(self, scope: Scope, name: str) -> Value | Missing:
+        owner, entry = scope.find(name)
+        if isinstance(entry, TensorProto):
+            entry = self._constant(entry)
+            owner.set(name, entry)
+        return entry
+
+    def _constant(self, tensor: TensorProto) -> Value:
+        dtype = from_onnx(tensor.data_type)
+        try:
+            array = to_array(tensor)
+        except (ValueError, TypeError) as error:
+            raise CompileError(f"the tensor {tensor.name} is malformed: {error}") from error
+        value = self._builder.constant(array, dtype, tensor.name or "constant")
+        self._contents.learn(self._builder.nodes[-1])
+        return value
+
+    # Nodes ----------------------------------------------------------------------------------------
+    def _nodes(self, nodes: Sequence[NodeProto], place: _Place) -> None:
+        readers = _readers(nodes)
+        for node in nodes:
+            results = self._node(node, place, readers)
+            for name, result in zip(node.output, results, strict=False):
+                place.scope.set(name, result)
+
+    def _node(self, node: NodeProto, place: _Place, readers: Mapping[str, int]) -> Sequence[Entry]:
+        """What a node's results become; a finding tells why they are missing."""
+        domain, source = _domain(node.domain), source_of(node, place.outer)
+        shown = f"{domain}::{node.op_type}" if domain else node.op_type
+        missing = [MISSING] * len(node.output)
+        version = place.opsets.get(domain, 1)
+        start = len(self.findings)
+        try:
+            operands = [self._resolve(place.scope, name) if name else None for name in node.input]
+            if any(isinstance(operand, Missing) for operand in operands):
+                self._require_known(node, domain, version)
+                return missing
+            values = [operand for operand in operands if not isinstance(operand, Missing)]
+            results = self._results(node, values, version, place, source)
+        except Refusal as refusal:
+            self.findings.append(Finding(shown, source, str(refusal)))
+            return missing
+        except CompileError as error:
+            self.findings.append(Finding(shown, source, error.args[0].split("\n")[0]))
+            return missing
+        if len(self.findings) == start:
+            self.findings.append(Finding(shown, source))
+        return [MISSING if result is None else result for result in results]
+
+    def _require_known(self, node: NodeProto, domain: str, version: int) -> None:
+        """Refuses a node whose operands are missing if it has no translation either."""
+        if translation(domain, node.op_type, version) is not None:
+            return
+        if any(f.name == node.op_type and f.domain == node.domain for f in self._model.functions):
+            return
+        raise Refusal("has no translation")
+
+    def _results(
+        self,
+        node: NodeProto,
+        operands: Sequence[Value | None],
+        version: int,
+        place: _Place,
+        source: str,
+    ) -> Sequence[Value | None]:
+        domain = _domain(node.domain)
+        body = model_function(self._model.functions, node, operands)
+        if body is not None:
+            return self._expand(body, node, operands, place, source)
+        translate = translation(domain, node.op_type, version)
+        if translate is not None:
+            call = self._call(node, operands, version, place, source)
+            given, attributes = bind(translate, operands, call.attributes)
+            found = translate(call, *given, **attributes)
+            return (found,) if isinstance(found, Value) else tuple(found)
+        body = standard_function(node, version, operands)
+        if body is not None:
+            return self._expand(body, node, operands, place, source)
+        raise Refusal("has no translation")
+
+    def _call(
+        self,
+        node: NodeProto,
+        operands: Sequence[Value | None],
+        version: int,
+        place: _Place,
+        source: str,
+    ) -> Call:
+        outer = place.renamed or {}
+        inside = place.outer != ""
+        stated = [
+            self._statements.get(outer.get(name, "") if inside else name) for name in node.output
+        ]
+        return Call(
+            self._builder,
+            self._contents,
+            next(filter(None, node.output), node.op_type),
+            source,
+            version,
+            tuple(operands),
+            attributes_of(node),
+            tuple(s.sizes if s else None for s in stated),
+            tuple(s.dtype if s else None for s in stated),
+            frozenset(i for i, name in enumerate(node.output) if name),
+        )
+
+    def _expand(
+        self,
+        body: Body,
+        node: NodeProto,
+        operands: Sequence[Value | None],
+        place: _Place,
+        source: str,
+    ) -> Sequence[Value | None]:
+        """The results of a function's body."""
+        if place.depth >= _MOST_NESTING:
+            raise Refusal("calls itself, or functions nest too deeply")
+        scope = Scope()
+        given = [*operands, *[None] * (len(body.inputs) - len(operands))]
+        for name, operand in zip(body.inputs, given, strict=True):
+            if operand is not None:
+                scope.set(name, operand)
+        opsets = {_domain(domain): version for domain, version in body.opsets.items()}
+        renamed = {
+            inner: (place.renamed or {}).get(name, "") if place.outer else name
+            for inner, name in zip(body.outputs, node.output, strict=False)
+        }
+        nodes = [_without(inner, body.inputs, given) for inner in body.nodes]
+        self._nodes(nodes, _Place(scope, opsets, source, place.depth + 1, renamed))
+        results: list[Value | None] = []
+        for inner, name in zip(body.outputs, node.output, strict=False):
+            found = self._resolve(scope, inner) if name else None
+            results.append(None if isinstance(found, Missing) else found)
+        return results
+
+
+def _without(node: NodeProto, inputs: Sequence[str], given: Sequence[Value | None]) -> NodeProto:
+    """A node of a function's body, without operands that the call leaves out."""
+    absent = {name for name, value in zip(inputs, given, strict=True) if value is None}
+    if absent.isdisjoint(node.input):
+        return node
+    result = NodeProto()
+    result.CopyFrom(node)
+    for i, name in enumerate(node.input):
+        if name in absent:
+            result.input[i] = ""
+    return result
+
+
+def _domain(name: str) -> str:
+    return "" if name == "ai.onnx" else name
+
+
+def _readers(nodes: Sequence[NodeProto]) -> Mapping[str, int]:
+    """How many nodes read a name."""
+    counts: dict[str, int] = {}
+    for node in nodes:
+        for name in node.input:
+            counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def _live(graph: Graph) -> Iterator[Node]:
+    """The nodes that outputs depend on, in order."""
+    needed = set(graph.outputs)
+    kept = []
+    for node in reversed(graph.nodes):
+        if not needed.isdisjoint(node.results):
+            needed.update(node.operands)
+            kept.append(node)
+    return reversed(kept)
