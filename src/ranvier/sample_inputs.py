@@ -9,6 +9,7 @@ import numpy as np
 from ranvier.artifact.expression import evaluate
 from ranvier.artifact.format import DTYPES, Manifest, Symbol
 from ranvier.errors import InputError
+from ranvier.ir.dtype import BY_NAME, encode
 from ranvier.runtime.arrays import Array
 
 
@@ -67,6 +68,8 @@ def _random(generator: np.random.Generator, dtype: str, shape: tuple[int, ...]) 
     if dtype == "bf16":
         wide = generator.standard_normal(shape, np.float32)
         return np.asarray(wide.view(np.uint32) >> 16, np.uint16)
+    if BY_NAME[dtype].is_narrow and dtype.startswith("f"):
+        return encode(generator.standard_normal(shape), BY_NAME[dtype])
     numpy_dtype = np.dtype(DTYPES[dtype])
     if numpy_dtype.kind == "f":
         return np.asarray(generator.standard_normal(shape), numpy_dtype)

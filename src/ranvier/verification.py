@@ -16,6 +16,7 @@ from ranvier.artifact.format import Step, Tree
 from ranvier.artifact.reader import Artifact
 from ranvier.errors import InputError
 from ranvier.inspection import program_of
+from ranvier.ir.dtype import BY_NAME, decode
 from ranvier.runtime.model import Model, load
 from ranvier.runtime.signature import Signature
 from ranvier.sample_inputs import complete_sizes
@@ -253,10 +254,8 @@ def difference(
 
 
 def widened(value: Array, dtype: str) -> Array:
-    """The bits of bf16 as f32; any other dtype as it is."""
-    if dtype != "bf16":
-        return value
-    return (value.astype(np.uint32) << 16).view(np.float32)
+    """The bits of bf16 and of narrow floats as f32; any other dtype as it is."""
+    return decode(value, BY_NAME[dtype])
 
 
 def original_name(name: str) -> str:

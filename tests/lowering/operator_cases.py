@@ -10,13 +10,31 @@ import numpy as np
 import numpy.typing as npt
 
 from ranvier.errors import CompileError
-from ranvier.ir.dtype import ALL, BF16, BOOL, F16, F32, F64, I8, I32, I64, U8, DType, encode
+from ranvier.ir.dtype import (
+    ALL,
+    BF16,
+    BOOL,
+    BY_NAME,
+    F16,
+    F32,
+    F64,
+    I8,
+    I32,
+    I64,
+    NARROW,
+    U8,
+    DType,
+    decode,
+    encode,
+)
 from ranvier.ir.graph import TensorType
+from ranvier.ir.narrow import FloatFormat, IntegerFormat
 from ranvier.ir.operators import GROUPS, infer
 
 Numbers = npt.NDArray[Any]
 FLOATS = (F16, BF16, F32, F64)
 PLAIN = (F32, F64, BF16, F16, I8, I32, I64, U8, BOOL)  # what index maps are tried with
+MOVED = (*PLAIN, BY_NAME["f8e5m2"], BY_NAME["i4"])  # those that need no padding value
 RANDOM = np.random.default_rng(11)
 _START = RANDOM.bit_generator.state
 
@@ -75,6 +93,8 @@ def edges(dtype: DType) -> Operand:
     """The numbers at which operators go wrong, and some random ones."""
     if dtype is BOOL:
         return Operand(np.array([False, True, True, False, True]), dtype)
+    if dtype.is_narrow:
+        return Operand(np.arange(_codes(dtype), dtype=np.uint8).view(dtype.storage), dtype)
     if dtype.is_integer:
         limits = np.iinfo(dtype.storage.name)
         given = [limits.min, limits.min + 1, 0, 1, 2, 7, limits.max - 1, limits.max]
@@ -87,6 +107,16 @@ def edges(dtype: DType) -> Operand:
     return Operand(encode(values, dtype), dtype)
 
 
+def _codes(dtype: DType) -> int:
+    """How many bytes, counted from 0, stand for elements of a narrow type.
+
+    Those of a small signed integer would be the negative ones, too.
+    """
+    if isinstance(dtype.format, IntegerFormat):
+        return 1 << (dtype.format.bits - dtype.format.signed)
+    return 2 * dtype.format.sign if isinstance(dtype.format, FloatFormat) else 256
+
+
 # Element-wise -------------------------------------------------------------------------------------
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "gelu": [{"approximate": "none"}, {"approximate": "tanh"}],
@@ -95,6 +125,11 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
             {"alpha": 1.5, "scale": 1.25, "input_scale": 0.5}],
     "clamp": [{"min": 0, "max": 6}, {"min": None, "max": 2}, {"min": 1, "max": None}],
     "cast": [],
+    "narrow_cast": [{"dtype": BY_NAME[name], "saturate": saturate, "rounding": "nearest"}
+                    for name in ("f8e4m3fn", "f8e4m3fnuz", "f8e5m2", "f8e5m2fnuz", "f8e8m0",
+                                 "f6e2m3", "f6e3m2", "f4e2m1") for saturate in (False, True)] + [
+                    {"dtype": BY_NAME["f8e8m0"], "saturate": True, "rounding": rounding}
+                    for rounding in ("up", "down")],
 }  # fmt: skip
 _WIDE = {op.name for op in GROUPS["elementwise"] if op.width == "wide"}
 _SIGNLESS = {"relu", "clamp", "maximum", "minimum"}  # either zero will do
@@ -103,7 +138,7 @@ _SIGNLESS = {"relu", "clamp", "maximum", "minimum"}  # either zero will do
 def elementwise(op: str) -> Iterator[Case]:
     """Edges of every element type that the operator takes; binary ones on all pairs."""
     arity = 3 if op == "where" else 1 if op in _unary_names() else 2
-    for dtype in ALL:
+    for dtype in (*ALL, *NARROW) if op == "where" else ALL:
         for attributes in VARIANTS.get(op, [{}]):
             operands = _elementwise_operands(op, arity, dtype)
             for given in operands:
@@ -112,6 +147,10 @@ def elementwise(op: str) -> Iterator[Case]:
                     yield Case(op, given, attributes, units, is_sum, op not in _SIGNLESS)
     if op == "cast":
         yield from _casts()
+        yield from _narrow_to_wide()
+        yield from _wide_to_small_integers()
+    if op == "narrow_cast":
+        yield from _roundings()
 
 
 def _unary_names() -> set[str]:
@@ -184,10 +223,50 @@ def _casts() -> Iterator[Case]:
             yield Case("cast", (x,), {"dtype": target})
 
 
+def _narrow_to_wide() -> Iterator[Case]:
+    """Every byte of every narrow type; to integers only what they can hold."""
+    for source in NARROW:
+        for target in (*ALL, BY_NAME["i4"]):
+            x = edges(source).array
+            if target is not BOOL and not target.is_float:
+                number = decode(x, source).astype(np.float64)
+                least = 0 if target.kind == "uint" else -100
+                x = x[(number >= least) & (number <= 100)]
+            yield Case("cast", (Operand(x, source),), {"dtype": target})
+
+
+def _wide_to_small_integers() -> Iterator[Case]:
+    for source in ALL:
+        for target in (BY_NAME[name] for name in ("i4", "u4", "i2", "u2")):
+            yield Case("cast", (edges(source),), {"dtype": target})
+
+
+def _roundings() -> Iterator[Case]:
+    """Numbers of every format, the midpoints between them, and the neighbours of all of these."""
+    for attributes in VARIANTS["narrow_cast"]:
+        target = attributes["dtype"]
+        known = np.unique(np.abs(decode(edges(target).array, target).astype(np.float64)))
+        known = known[np.isfinite(known)]
+        known = np.append(known, [2 * known[-1] - known[-2], 3 * known[-1]])
+        near = np.concatenate([known, (known[1:] + known[:-1]) / 2])
+        with np.errstate(over="ignore"):
+            single = near.astype(np.float32)
+        below, above = np.nextafter(single, np.float32(0)), np.nextafter(single, np.float32(np.inf))
+        for source, values in (
+            (F32, np.concatenate([single, below, above])),
+            (F64, np.concatenate([near, near * (1 - 2.0**-50), near * (1 + 2.0**-50)])),
+        ):
+            signed = np.concatenate([values, -values]).astype(source.storage)
+            yield Case("narrow_cast", (Operand(signed, source),), attributes)
+
+
 # Index maps, gathers, sources ---------------------------------------------------------------------
 def views(op: str) -> Iterator[Case]:
     """Odd shapes, dims of size 1 and 0, several element types."""
-    for dtype in PLAIN:
+    if op == "bit_cast":
+        yield from _bit_casts()
+        return
+    for dtype in PLAIN if op == "pad" else MOVED:
         x = numbers(dtype, 3, 5, 7)
         for attributes in _VIEWS[op]:
             if op == "concat":
@@ -212,6 +291,14 @@ def views(op: str) -> Iterator[Case]:
         "concat": [Case(op, (empty, numbers(F32, 2, 4)), {"axis": 0})],
         "roll": [Case(op, (empty,), {"shifts": (1,), "axes": (1,)})],
     }.get(op, [])  # fmt: skip
+
+
+def _bit_casts() -> Iterator[Case]:
+    """Every pair of element types of one size."""
+    for source in (*ALL, *NARROW):
+        for target in (*ALL, *NARROW):
+            if source.size == target.size and target is not BOOL:
+                yield Case("bit_cast", (edges(source),), {"dtype": target})
 
 
 def _pad_value(dtype: DType, value: float) -> float | int | bool:
@@ -249,7 +336,7 @@ def gathers(op: str) -> Iterator[Case]:
 
 
 def _gather() -> Iterator[Case]:
-    for dtype in PLAIN:
+    for dtype in MOVED:
         x = numbers(dtype, 5, 3, 7)
         yield Case("gather", (x, integers(-5, 4, 4)), {"axis": 0})
         yield Case("gather", (x, integers(0, 6, 2, 3, dtype=I32)), {"axis": 2})

@@ -47,7 +47,9 @@ def test_operator(op: str) -> None:
 
 
 @pytest.mark.parametrize("target", [t for t in HOST if t is not NATIVE], ids=lambda t: str(t.name))
-@pytest.mark.parametrize("op", ["conv", "matmul", "attention", "cast", "max_pool", "sort"])
+@pytest.mark.parametrize(
+    "op", ["conv", "matmul", "attention", "cast", "narrow_cast", "max_pool", "sort"]
+)
 def test_operator_for_other_targets(op: str, target: Target) -> None:
     check_cases(op, cases_of(op)[::3], target)
 

@@ -99,6 +99,11 @@ def _conv() -> Iterator[Case]:
     x, w, attributes = _CONVOLUTIONS[0]
     for dtype in FLOATS:  # weights that are computed
         yield _case("conv", (numbers(dtype, *x), numbers(dtype, *w)), **attributes)
+    for number, (x, w, attributes) in enumerate(_CONVOLUTIONS[::3]):
+        dtype = (I32, U8, I64)[number % 3]
+        weights = numbers(dtype, *w)
+        given = (numbers(dtype, *x), fixed(weights) if number % 2 else weights)
+        yield _case("conv", given, **attributes)
     x, w, attributes = _CONVOLUTIONS[14]
     given = (numbers(F32, *x), numbers(F32, *w), numbers(F32, w[0]))
     yield _case("conv", given, **attributes)

@@ -125,3 +125,39 @@ def test_torch_tensors() -> None:
         to_array(bf16, spec("f32"))
     with pytest.raises(InputError, match="dtype float64"):
         to_array(torch.zeros(2, dtype=torch.float64), spec("f32"))
+
+
+def test_narrow_types_come_as_bytes_or_in_their_own_type() -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    floats = np.array([1.0, -2.0, 448.0], np.float32).astype(ml_dtypes.float8_e4m3fn)
+    assert to_array(floats, spec("f8e4m3fn")).tolist() == [0x38, 0xC0, 0x7E]
+    assert to_array(floats.view(np.uint8), spec("f8e4m3fn")).tolist() == [0x38, 0xC0, 0x7E]
+    integers = np.array([-8, -1, 7], np.int8)
+    assert to_array(integers.astype(ml_dtypes.int4), spec("i4")).tolist() == [-8, -1, 7]
+    assert to_array(np.array([1, 15]).astype(ml_dtypes.uint4), spec("u4")).tolist() == [1, 15]
+    beyond = np.array([0x3F], np.uint8)
+    assert to_array(beyond.view(ml_dtypes.int4), spec("i4")).tolist() == [-1]
+    assert to_array(beyond.view(ml_dtypes.uint2), spec("u2")).tolist() == [3]
+    with pytest.raises(InputError, match="the bits of f8e5m2 as uint8, or float8_e5m2"):
+        to_array(floats, spec("f8e5m2"))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "least", "most"),
+    [("i4", -8, 7), ("u4", 0, 15), ("i2", -2, 1), ("u2", 0, 3), ("f4e2m1", 0, 15)],
+)
+def test_elements_that_a_narrow_type_does_not_have_are_refused(
+    dtype: str, least: int, most: int
+) -> None:
+    given = np.array([least, most], DTYPES[dtype])
+    assert to_array(given, spec(dtype)).tolist() == [least, most]
+    with pytest.raises(InputError, match=f"{dtype} has one element per byte, from {least}"):
+        to_array(given + given.dtype.type(1), spec(dtype))
+
+
+def test_narrow_floats_of_pytorch() -> None:
+    torch = pytest.importorskip("torch")
+    floats = torch.tensor([1.0, -2.0]).to(torch.float8_e5m2)
+    assert to_array(floats, spec("f8e5m2")).tolist() == [0x3C, 0xC0]
+    with pytest.raises(InputError, match=r"torch.float8_e5m2"):
+        to_array(floats, spec("f8e4m3fn"))

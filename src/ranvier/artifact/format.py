@@ -13,7 +13,12 @@ from typing import Any, Literal
 
 from ranvier.artifact.expression import THREADS, Expr
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""The newest format; `document.py` writes the oldest that has what an artifact needs.
+
+2: sizes found during the call, memory reserved for them, loops; element types below 16 bits, bool
+apart.
+"""
 
 DTYPES = {
     "f32": "<f4",
@@ -29,8 +34,29 @@ DTYPES = {
     "u32": "<u4",
     "u64": "<u8",
     "bool": "|b1",
+    "f8e4m3fn": "|u1",
+    "f8e4m3fnuz": "|u1",
+    "f8e5m2": "|u1",
+    "f8e5m2fnuz": "|u1",
+    "f8e8m0": "|u1",
+    "f6e2m3": "|u1",
+    "f6e3m2": "|u1",
+    "f4e2m1": "|u1",
+    "i4": "|i1",
+    "u4": "|u1",
+    "i2": "|i1",
+    "u2": "|u1",
 }
-"""NumPy type string of every dtype; NumPy has no bf16, so its bits travel as uint16."""
+"""NumPy type string of every dtype.
+
+NumPy has no bf16, so its bits travel as uint16, and no floats below 16 bits: theirs travel as
+uint8. Integers of 4 and 2 bits have a byte each.
+"""
+
+FIRST_DTYPES = frozenset({
+    "f32", "f64", "f16", "bf16", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "bool",
+})  # fmt: skip
+"""The dtypes of format 1."""
 
 CODE_SYMBOLS = ("ranvier_run", "ranvier_worker", "ranvier_call", "ranvier_stop")
 WEIGHT_ALIGNMENT = 64
@@ -125,6 +151,26 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Computed:
+    """A size that the call itself finds out; `dim` is its place in the program's dims."""
+
+    name: str
+    dim: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """Steps `first` to `last` that run again and again.
+
+    `pairs` are buffers that change places after every iteration.
+    """
+
+    first: int
+    last: int
+    pairs: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """What a program runs on: name, instruction set ("x86_64"), and the CPU features it needs."""
 
@@ -135,7 +181,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """The native program of one target: code, offsets of its functions, dims, buffers, steps."""
+    """The native program of one target: code, offsets of its functions, dims, buffers, steps.
+
+    `reserved` are the buffers whose memory native code asks for, in the order of the pool.
+    """
 
     target: Target
     code: str
@@ -143,11 +192,17 @@ class Program:
     dims: tuple[Expr, ...]
     buffers: tuple[Buffer, ...]
     steps: tuple[Step, ...]
+    computed: tuple[Computed, ...] = ()
+    reserved: tuple[int, ...] = ()
+    loops: tuple[Loop, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """All of the manifest but the programs. The writer fills `entries` and `targets`."""
+    """All of the manifest but the programs. The writer fills `entries` and `targets`.
+
+    `computed` are the symbols whose values a call finds out; shapes of outputs may have them.
+    """
 
     name: str
     precision: Literal["f32", "bf16"]
@@ -159,11 +214,12 @@ class Manifest:
     producer: Mapping[str, str] = field(default_factory=dict)
     entries: Mapping[str, Entry] = field(default_factory=dict)
     targets: tuple[Target, ...] = ()
+    computed: tuple[str, ...] = ()
 
     @property
     def expression_symbols(self) -> tuple[str, ...]:
-        """The names that expressions may use: the declared symbols and `threads`."""
-        return (*(symbol.name for symbol in self.symbols), THREADS)
+        """The names that expressions may use: declared and computed symbols, and `threads`."""
+        return (*(symbol.name for symbol in self.symbols), *self.computed, THREADS)
 
 
 def is_entry_name(name: str) -> bool:

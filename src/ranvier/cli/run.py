@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ranvier.cli.options import ArtifactArgument, CoresOption, JsonOption, parse_cores, parse_sizes
 from ranvier.cli.output import cores_text, print_json, print_table
 from ranvier.errors import InputError
+from ranvier.ir.dtype import BY_NAME, decode
 from ranvier.runtime.model import Model, load
 from ranvier.sample_inputs import complete_sizes, random_inputs
 
@@ -102,10 +103,8 @@ def _write(outputs: Mapping[str, Array], folder: Path | None) -> list[str]:
 
 
 def _summary(kind: str, name: str, array: Array, dtype: str) -> dict[str, object]:
-    shown = array
-    if dtype == "bf16" and array.dtype == np.uint16:
-        shown = (array.astype(np.uint32) << 16).view(np.float32)
-    wide = np.asarray(shown, np.float64)
+    is_stored = array.dtype == BY_NAME[dtype].storage
+    wide = np.asarray(decode(array, BY_NAME[dtype]) if is_stored else array, np.float64)
     known = wide.size > 0
     return {
         "kind": kind, "name": name, "dtype": dtype, "shape": list(array.shape),

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import math as pymath
 
+from ranvier.codegen import narrow_floats
 from ranvier.codegen.builder import (
     FLOAT,
+    HALF,
     I1,
+    I8,
     I16,
     I32,
     I64,
@@ -21,12 +24,18 @@ from ranvier.codegen.builder import (
     vector,
 )
 from ranvier.codegen.math_context import Context, like
+from ranvier.errors import CompileError
+from ranvier.ir import dtype as types
 from ranvier.ir.dtype import BF16, BOOL, F16, F64, DType
+from ranvier.ir.narrow import IntegerFormat
 from ranvier.lowering.expression import compute_dtype
 
 
 def compute_type(dtype: DType) -> str:
-    """The LLVM element type to compute `dtype` in: float for f16 and bf16, i1 for bool."""
+    """The LLVM element type to compute `dtype` in: float for f16 and bf16, i1 for bool.
+
+    Narrow types are i8, their bits: nothing but casts and copies sees them.
+    """
     dtype = compute_dtype(dtype)
     if dtype is BOOL:
         return I1
@@ -38,7 +47,7 @@ def compute_type(dtype: DType) -> str:
 def constant(value: float | int | bool, dtype: DType) -> Val:
     """A scalar literal of the compute type of `dtype`.
 
-    Floats beyond f32 become infinite, integers wrap.
+    Floats beyond f32 become infinite, integers wrap; of narrow types `value` is the bits.
     """
     dtype = compute_dtype(dtype)
     if dtype is BOOL:
@@ -61,6 +70,10 @@ def convert(context: Context, value: Val, source: DType, target: DType) -> Val:
     source, target = compute_dtype(source), compute_dtype(target)
     if source is target:
         return value
+    if source.is_narrow:
+        return _from_narrow(context, value, source, target)
+    if target.is_narrow:
+        return _to_small_integer(context, value, source, target)
     f, type = context.builder, vector(lanes_of(value.type), compute_type(target))
     if target is BOOL:
         if source.is_float:
@@ -78,6 +91,26 @@ def convert(context: Context, value: Val, source: DType, target: DType) -> Val:
     if target.bits < source.bits and source is not BOOL:
         return f.cast("trunc", value, type)
     return f.cast("sext" if signed else "zext", value, type)
+
+
+def _from_narrow(context: Context, value: Val, source: DType, target: DType) -> Val:
+    format = source.format
+    if isinstance(format, IntegerFormat):
+        return convert(context, value, types.I8 if format.signed else types.U8, target)
+    return convert(context, narrow_floats.decode(context, value, format), types.F32, target)
+
+
+def _to_small_integer(context: Context, value: Val, source: DType, target: DType) -> Val:
+    """The low bits, sign or zero extended; floats go through i32."""
+    f, format = context.builder, target.format
+    if not isinstance(format, IntegerFormat):
+        raise CompileError(f"a cast to {target} must say how to round")
+    if source.is_float:
+        value, source = convert(context, value, source, types.I32), types.I32
+    low = convert(context, value, source, types.U8)
+    unused = int_const(8 - format.bits, low.type)
+    extend = "ashr" if format.signed else "lshr"
+    return f.binary(extend, f.binary("shl", low, unused), unused)
 
 
 def _float_to_integer(context: Context, value: Val, target: DType, type: str) -> Val:
@@ -129,6 +162,26 @@ def round_to_bf16(context: Context, value: Val) -> Val:
     return f.cast("trunc", f.select(nan, quiet, rounded), vector(lanes, I16))
 
 
+def widen_bf16(context: Context, bits: Val) -> Val:
+    """i16 bits of bf16 -> float."""
+    f, lanes = context.builder, lanes_of(bits.type)
+    wide = f.cast("zext", bits, vector(lanes, I32))
+    return f.cast("bitcast", f.binary("shl", wide, int_const(16, wide.type)), vector(lanes, FLOAT))
+
+
+def bit_cast(context: Context, value: Val, source: DType, target: DType) -> Val:
+    """The `bit_cast` operator on a value of compute type `source`, which is no 16-bit float."""
+    f, lanes = context.builder, lanes_of(value.type)
+    if source is BOOL:
+        return f.cast("zext", value, vector(lanes, I8))
+    if target is F16:
+        return f.cast("fpext", f.cast("bitcast", value, vector(lanes, HALF)), vector(lanes, FLOAT))
+    if target is BF16:
+        return widen_bf16(context, value)
+    type = vector(lanes, compute_type(target))
+    return value if value.type == type else f.cast("bitcast", value, type)
+
+
 def cast(context: Context, value: Val, source: DType, target: DType) -> Val:
     """The `cast` operator: as `convert`, and rounded to f16 or bf16 where that is the target."""
     value = convert(context, value, source, target)
@@ -137,7 +190,5 @@ def cast(context: Context, value: Val, source: DType, target: DType) -> Val:
         half = f.cast("fptrunc", value, vector(lanes, "half"))
         return f.cast("fpext", half, value.type)
     if target is BF16:
-        bits = round_to_bf16(context, value)
-        wide = f.cast("zext", bits, vector(lanes, I32))
-        return f.cast("bitcast", f.binary("shl", wide, int_const(16, wide.type)), value.type)
+        return widen_bf16(context, round_to_bf16(context, value))
     return value

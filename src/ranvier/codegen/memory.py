@@ -75,9 +75,7 @@ def decode(context: Context, value: Val, storage: DType) -> Val:
     """Bits as stored -> value to compute with."""
     f, lanes = context.builder, lanes_of(value.type)
     if storage is BF16:
-        wide = f.cast("zext", value, vector(lanes, I32))
-        shifted = f.binary("shl", wide, int_const(16, wide.type))
-        return f.cast("bitcast", shifted, vector(lanes, FLOAT))
+        return conversions.widen_bf16(context, value)
     if storage is F16:
         return f.cast("fpext", value, vector(lanes, FLOAT))
     if storage is BOOL:

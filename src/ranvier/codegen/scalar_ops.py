@@ -10,7 +10,7 @@ from __future__ import annotations
 import math as pymath
 from collections.abc import Callable, Sequence
 
-from ranvier.codegen import integer_division, math, math_bf16
+from ranvier.codegen import integer_division, math, math_bf16, narrow_floats
 from ranvier.codegen.builder import (
     I1,
     Val,
@@ -19,10 +19,11 @@ from ranvier.codegen.builder import (
     lanes_of,
     vector,
 )
-from ranvier.codegen.conversions import cast, constant, convert
+from ranvier.codegen.conversions import bit_cast, cast, constant, convert
 from ranvier.codegen.math_context import Context, intrinsic, like
 from ranvier.errors import UnsupportedOperatorError
 from ranvier.ir.dtype import BOOL, DType
+from ranvier.ir.narrow import IntegerFormat
 from ranvier.lowering.expression import ROUNDED_TO_BF16, Apply
 
 Emitter = Callable[[Context, Apply, list[Val], DType], Val]
@@ -283,6 +284,19 @@ def _gelu(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val
     return math.call(context, name, values)
 
 
+def _bit_cast(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
+    target = dict(node.attributes)["dtype"]
+    assert isinstance(target, DType)
+    return bit_cast(context, values[0], dtype, target)
+
+
+def _narrow_cast(context: Context, node: Apply, values: list[Val], dtype: DType) -> Val:
+    attributes, format = dict(node.attributes), node.dtype.format
+    assert not isinstance(format, IntegerFormat)
+    saturate, rounding = bool(attributes["saturate"]), str(attributes["rounding"])
+    return narrow_floats.encode(context, values[0], format, saturate, rounding)
+
+
 _OPERATORS: dict[str, Emitter] = {
     "add": _arithmetic("fadd", "add", "or"),
     "sub": _arithmetic("fsub", "sub", "xor"),
@@ -309,6 +323,8 @@ _OPERATORS: dict[str, Emitter] = {
     "logical_or": _logical("or"),
     "logical_xor": _logical("xor"),
     "where": _where,
+    "bit_cast": _bit_cast,
+    "narrow_cast": _narrow_cast,
     "neg": _negate,
     "abs": _absolute,
     "sign": _sign,
@@ -333,6 +349,6 @@ OPERATORS = frozenset({*_OPERATORS, "cast"})
 LONG = frozenset({
     "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos",
     "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "sigmoid", "erf", "silu", "softplus",
-    "mish", "gelu", "elu", "pow", "atan2", "fmod", "remainder", "floor_div",
+    "mish", "gelu", "elu", "pow", "atan2", "fmod", "remainder", "floor_div", "narrow_cast",
 })  # fmt: skip
 """Operators whose code is tens of instructions per vector."""

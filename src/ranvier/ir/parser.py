@@ -250,7 +250,7 @@ class _Tensor:
         if len(shape) != type.rank or int(np.prod(shape)) != len(self.values):
             count = len(self.values)
             raise GraphError(f"line {line.number}: {count} elements do not make a {type}")
-        wide = type.dtype.is_float
+        wide = type.dtype.is_float or type.dtype.is_narrow
         kind = np.float64 if wide else np.bool_ if type.dtype == BOOL else type.dtype.storage
         return encode(np.array(self.values, dtype=kind).reshape(shape), type.dtype)
 

@@ -45,7 +45,7 @@ class Guard:
 
 @dataclass(frozen=True)
 class Literal:
-    """A constant of `dtype`; `value` may be inf or nan for floats."""
+    """A constant of `dtype`; `value` may be inf or nan for floats, is the bits of narrow types."""
 
     value: float | int | bool
     dtype: DType

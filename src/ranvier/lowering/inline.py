@@ -61,7 +61,7 @@ RULES: dict[str, Rule] = {
 # Index maps and sources: recomputing an element costs no more than reading it.
 VIEWS = frozenset({
     "reshape", "transpose", "broadcast", "slice", "reverse", "roll", "pad", "full", "iota", "dim",
-    "constant", "cast",
+    "constant", "cast", "bit_cast",
 })  # fmt: skip
 HAS_REDUCTION = frozenset(REDUCING_RULES)
 

@@ -17,7 +17,7 @@ SPATIAL = frozenset({
 FOLLOWS_OPERANDS = frozenset({
     "concat", "slice", "pad", "reverse", "roll", "softmax", "log_softmax", "reduce_mean",
     "reduce_sum", "reduce_max", "reduce_min", "reduce_variance", "group_norm", "broadcast",
-    "gather",
+    "gather", "bit_cast",
 })  # fmt: skip
 ELEMENTWISE = frozenset(operator.name for operator in GROUPS["elementwise"])
 

@@ -164,7 +164,7 @@ class Lowering:
             return False
         is_view, below = node.op in VIEWS, sum(self._inlined.get(x, 0) for x in node.operands)
         self._inlined[value] = below + (0 if is_view else EXPENSIVE.get(node.op, 1))
-        if is_view and (below == 0 or node.op != "cast"):
+        if is_view and (below == 0 or node.op not in ("cast", "bit_cast")):
             return False
         is_reread = any(reader.op in READS_REPEATEDLY for reader in readers)
         if self._inlined[value] > (CHEAP if is_reread else MAXIMUM_INLINED):
@@ -209,10 +209,11 @@ class Lowering:
         return array is not None and array.size == 1
 
     def scalar_of(self, value: Value) -> float | int | bool:
-        """The number that a one-element constant holds."""
+        """The number that a one-element constant holds; of a narrow type, its bits."""
         array = self.constant(value)
         assert array is not None
-        number = decode(array, value.dtype).reshape(-1)[0].item()
+        numbers = array if value.dtype.is_narrow else decode(array, value.dtype)
+        number = numbers.reshape(-1)[0].item()
         assert isinstance(number, (int, float))
         return number
 

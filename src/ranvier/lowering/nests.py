@@ -90,7 +90,11 @@ def moved_bits(expression: Expression, storage: DType) -> tuple[Expression, DTyp
     """A copy of 16-bit floats as a copy of their bits: nothing is converted, and NaN and denormal
     numbers stay what they are.
     """
-    if not isinstance(expression, Access) or storage not in (F16, BF16):
+    if storage not in (F16, BF16):
+        return expression, storage
+    if isinstance(expression, Apply) and expression.op == "bit_cast":
+        return expression.operands[0], U16
+    if not isinstance(expression, Access):
         return expression, storage
     if expression.storage is not storage:
         return expression, storage

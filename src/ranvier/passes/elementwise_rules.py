@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ranvier.ir.dtype import BF16, BOOL, DType, encode
+from ranvier.ir.dtype import BF16, BOOL, F32, F64, DType, encode
 from ranvier.ir.graph import Value
 from ranvier.ir.operators import GROUPS, infer
 from ranvier.passes.rewrite import Match, Rule, Table
@@ -104,8 +104,10 @@ def lossless(source: DType, target: DType) -> bool:
     """Whether every value of `source` is a value of `target`."""
     if source in (target, BOOL):
         return True
-    if target == BOOL:
+    if target == BOOL or target.is_narrow:
         return False
+    if source.is_narrow:
+        return target in (F32, F64)
     if source.is_float:
         return target.is_float and _digits(target) >= _digits(source) and _range(source, target)
     if target.is_float:

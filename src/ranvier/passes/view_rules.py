@@ -48,6 +48,14 @@ def transpose_of_ones(m: Match) -> Value | None:
     return m.become("reshape", m.x, shape=m.result.shape) if kept == sorted(kept) else None
 
 
+def bit_cast_chain(m: Match) -> Value | None:
+    """A bit cast of a bit cast starts from the source; one to the same type is nothing."""
+    if m.x.dtype == m.result.dtype:
+        return m.x
+    inner = m.producer(m.x, "bit_cast")
+    return None if inner is None else m.become("bit_cast", inner.operands[0], dtype=m.result.dtype)
+
+
 def whole_slice(m: Match) -> Value | None:
     """A slice of everything."""
     plain = all(step == 1 for step in m.attribute("steps"))
@@ -196,6 +204,7 @@ VIEWS: Table = (
     ("transpose", identity_transpose),
     ("transpose", transpose_chain),
     ("transpose", transpose_of_ones),
+    ("bit_cast", bit_cast_chain),
     ("slice", whole_slice),
     ("slice", slice_chain),
     ("pad", no_padding),

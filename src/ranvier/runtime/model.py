@@ -17,7 +17,7 @@ from ranvier.artifact.format import DTYPES, Manifest, Program, Symbol, TensorSpe
 from ranvier.artifact.reader import Artifact, Verify
 from ranvier.errors import InputError, RanvierError
 from ranvier.runtime import group as groups
-from ranvier.runtime.arrays import Array
+from ranvier.runtime.arrays import Array, native_dtype
 from ranvier.runtime.cores import Cores, select_cores
 from ranvier.runtime.cpu import choose_target, permit_tiles
 from ranvier.runtime.mapping import Code, address_of
@@ -149,7 +149,7 @@ class Model:
         self._weight_addresses = {
             name: address_of(weight) for name, weight in self._weights.items()
         }
-        self._input_types = [np.dtype(DTYPES[spec.dtype]) for spec in manifest.inputs]
+        self._input_types = [native_dtype(spec) for spec in manifest.inputs]
         self._output_types = [np.dtype(DTYPES[spec.dtype]) for spec in manifest.outputs]
         self._records: OrderedDict[Shapes, _Record] = OrderedDict()
         self._call = groups.native_call(code)

@@ -193,6 +193,16 @@ class Operator:
             if not kind.accepts(call.attributes[name]):
                 given = _brief(call.attributes[name])
                 raise call.error(f"attribute {name} must be {kind.description}, got {given}")
+        self._check_element_types(call)
+
+    def _check_element_types(self, call: Call) -> None:
+        """Definitions that get storage arrays move elements; all others compute with them."""
+        if self.width == "raw":
+            return
+        attributes = (value for value in call.attributes.values() if isinstance(value, DType))
+        for dtype in (*(operand.dtype for operand in call.operands), *attributes):
+            if dtype.is_narrow:
+                raise call.error(f"{dtype} is for storage alone: cast it to compute with it")
 
 
 def unary(

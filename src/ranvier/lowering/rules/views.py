@@ -5,11 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
-from ranvier.ir.dtype import I64
+from ranvier.ir.dtype import BF16, F16, I64, DType, decode, encode
 from ranvier.ir.graph import Node
-from ranvier.lowering.expression import Access, Apply, Expression, Guard, Index, Literal
+from ranvier.lowering.expression import (
+    Access,
+    Apply,
+    Expression,
+    Guard,
+    Index,
+    Literal,
+    compute_dtype,
+)
 from ranvier.lowering.rules.indices import (
     Guards,
     Indices,
@@ -159,6 +169,34 @@ def _pad_from_inside(inliner: Inliner, node: Node, source: Indices, guards: Guar
     return inliner.scope.access(tensor, tuple(mapped), guards, tuple(bound))
 
 
+def _bit_cast(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> Expression:
+    """Memory is read as another type; what is computed keeps its bits in a register.
+
+    16-bit floats in registers are wider and may not be rounded yet, so those are read from memory.
+    """
+    operand, target = node.operands[0], node.result.dtype
+    source = operand.dtype
+    body = inliner.element(operand, indices, guards)
+    if source in (F16, BF16) and not isinstance(body, Access):
+        body = inliner.read(operand, indices, guards)
+    if isinstance(body, Access) and body.storage is source:
+        return replace(body, storage=target, fill=_same_bits(body.fill, source, target))
+    return Apply("bit_cast", (body,), compute_dtype(target), (("dtype", target),))
+
+
+def _same_bits(number: float | int | bool, source: DType, target: DType) -> float | int | bool:
+    """The number of type `target` that has the bits of `number`; of narrow types, the bits."""
+    stored = (
+        np.asarray(number, source.storage)
+        if source.is_narrow
+        else encode(np.asarray(number), source)
+    )
+    found = stored.view(target.storage)
+    value = (found if target.is_narrow else decode(found, target)).item()
+    assert isinstance(value, (int, float))
+    return value
+
+
 RULES: dict[str, Rule] = {
     "reshape": _reshape,
     "transpose": _transpose,
@@ -167,4 +205,5 @@ RULES: dict[str, Rule] = {
     "reverse": _reverse,
     "roll": _roll,
     "pad": _pad,
+    "bit_cast": _bit_cast,
 }
