@@ -221,6 +221,9 @@ def _casts() -> Iterator[Case]:
                 high = 100.0
                 x = numbers(source, 33, low=0 if target.kind == "uint" else -high, high=high)
             yield Case("cast", (x,), {"dtype": target})
+    near_ties = 1 + np.array([1, 3, 5, 7])[:, None] * 2.0**-11 + np.array([-1, 0, 1]) * 2.0**-40
+    doubles = np.concatenate([near_ties, near_ties * 2.0**-20, -near_ties * 65472, [[1e300] * 3]])
+    yield Case("cast", (Operand(doubles, F64),), {"dtype": F16})
 
 
 def _narrow_to_wide() -> Iterator[Case]:

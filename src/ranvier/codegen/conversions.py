@@ -23,7 +23,7 @@ from ranvier.codegen.builder import (
     lanes_of,
     vector,
 )
-from ranvier.codegen.math_context import Context, like
+from ranvier.codegen.math_context import Context, intrinsic, like
 from ranvier.errors import CompileError
 from ranvier.ir import dtype as types
 from ranvier.ir.dtype import BF16, BOOL, F16, F64, DType
@@ -160,6 +160,22 @@ def round_to_bf16(context: Context, value: Val) -> Val:
     quiet = f.binary("or", upper, int_const(0x40, bits.type))
     nan = f.compare("fcmp uno", value, value)
     return f.cast("trunc", f.select(nan, quiet, rounded), vector(lanes, I16))
+
+
+def round_to_odd(context: Context, value: Val) -> Val:
+    """double -> float, so that rounding that to half gives what rounding once would give.
+
+    What is inexact gets an odd last place (Boldo and Melquiond, "When double rounding is odd").
+    """
+    f, lanes = context.builder, lanes_of(value.type)
+    near = f.cast("fptrunc", value, vector(lanes, FLOAT))
+    back, bits = f.cast("fpext", near, value.type), f.cast("bitcast", near, vector(lanes, I32))
+    one = int_const(1, bits.type)
+    beyond = f.compare("fcmp ogt", intrinsic(f, "fabs", back), intrinsic(f, "fabs", value))
+    other = f.select(beyond, f.binary("sub", bits, one), f.binary("add", bits, one))
+    even = f.compare("icmp eq", f.binary("and", bits, one), int_const(0, bits.type))
+    wrong = f.binary("and", even, f.compare("fcmp one", back, value))
+    return f.cast("bitcast", f.select(wrong, other, bits), near.type)
 
 
 def widen_bf16(context: Context, bits: Val) -> Val:

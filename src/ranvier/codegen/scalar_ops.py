@@ -19,12 +19,12 @@ from ranvier.codegen.builder import (
     lanes_of,
     vector,
 )
-from ranvier.codegen.conversions import bit_cast, cast, constant, convert
+from ranvier.codegen.conversions import bit_cast, cast, constant, convert, round_to_odd
 from ranvier.codegen.math_context import Context, intrinsic, like
 from ranvier.errors import UnsupportedOperatorError
 from ranvier.ir.dtype import BOOL, DType
 from ranvier.ir.narrow import IntegerFormat
-from ranvier.lowering.expression import ROUNDED_TO_BF16, Apply
+from ranvier.lowering.expression import ROUNDED_TO_BF16, ROUNDED_TO_ODD, Apply
 
 Emitter = Callable[[Context, Apply, list[Val], DType], Val]
 
@@ -34,6 +34,8 @@ def apply(context: Context, node: Apply, values: list[Val], types: Sequence[DTyp
 
     Raises UnsupportedOperatorError if there is no emitter.
     """
+    if node.op == "cast" and (ROUNDED_TO_ODD, True) in node.attributes:
+        return round_to_odd(context, values[0])
     if node.op == "cast":
         return cast(context, values[0], types[0], node.dtype)
     emitter = _OPERATORS.get(node.op)

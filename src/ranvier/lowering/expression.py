@@ -114,6 +114,9 @@ _SHORTER_FOR_BF16 = frozenset({"gelu", "sigmoid", "silu"})
 ROUNDED_TO_BF16 = (
     "rounded_to_bf16"  # attribute of an Apply: its value only matters to bf16 precision
 )
+ROUNDED_TO_ODD = (
+    "rounded_to_odd"  # attribute of a cast from f64 whose result is rounded again, to f16
+)
 
 
 def relaxed(expression: Expression, storage: DType) -> Expression:

@@ -8,6 +8,7 @@ from onnx import TensorProto
 
 from ranvier.frontends.onnx.refusal import Refusal
 from ranvier.ir.dtype import BY_NAME, Array, DType
+from ranvier.ir.narrow import IntegerFormat
 
 _NAMES = {
     "FLOAT": "f32", "DOUBLE": "f64", "FLOAT16": "f16", "BFLOAT16": "bf16", "BOOL": "bool",
@@ -16,6 +17,7 @@ _NAMES = {
     "INT4": "i4", "UINT4": "u4", "INT2": "i2", "UINT2": "u2",
     "FLOAT8E4M3FN": "f8e4m3fn", "FLOAT8E4M3FNUZ": "f8e4m3fnuz", "FLOAT8E5M2": "f8e5m2",
     "FLOAT8E5M2FNUZ": "f8e5m2fnuz", "FLOAT8E8M0": "f8e8m0", "FLOAT4E2M1": "f4e2m1",
+    "FLOAT6E2M3": "f6e2m3", "FLOAT6E3M2": "f6e3m2",
 }  # fmt: skip
 _REASONS = {
     "STRING": "strings have no native form",
@@ -54,7 +56,7 @@ def storage_of(array: Array, dtype: DType) -> Array:
     """An array in NumPy's or ml_dtypes' types as Ranvier stores it."""
     if array.dtype == dtype.storage:
         return array
-    if dtype.is_float:  # the bits
+    if _holds_bits(dtype):
         return array.view(dtype.storage)
     return array.astype(dtype.storage)
 
@@ -64,6 +66,11 @@ def from_storage(array: Array, code: int) -> Array:
     wanted = onnx.helper.tensor_dtype_to_np_dtype(code)
     if array.dtype == wanted:
         return array
-    if np.dtype(wanted).itemsize == array.itemsize and from_onnx(code).is_float:
+    if np.dtype(wanted).itemsize == array.itemsize and _holds_bits(from_onnx(code)):
         return array.view(wanted)
     return array.astype(wanted)
+
+
+def _holds_bits(dtype: DType) -> bool:
+    """Whether storage arrays hold the bits of floats, not numbers."""
+    return dtype.is_float or (dtype.is_narrow and not isinstance(dtype.format, IntegerFormat))

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ranvier.ir.dtype import F16, F64
 from ranvier.ir.graph import Node
-from ranvier.lowering.expression import Accumulator, Apply, Expression, compute_dtype, walk
+from ranvier.lowering.expression import (
+    ROUNDED_TO_ODD,
+    Accumulator,
+    Apply,
+    Expression,
+    compute_dtype,
+    walk,
+)
 from ranvier.lowering.layout import ELEMENTWISE
 from ranvier.lowering.rules.indices import Guards, Indices, Rule, broadcast_indices
 
@@ -21,6 +29,8 @@ def _elementwise(inliner: Inliner, node: Node, indices: Indices, guards: Guards)
     if node.op == "cast" and operands[0].dtype == dtype:
         return operands[0]
     attributes = tuple(sorted((k, v) for k, v in node.attributes.items() if k != "dtype"))
+    if node.op == "cast" and operands[0].dtype is F64 and node.result.dtype is F16:
+        attributes = ((ROUNDED_TO_ODD, True),)
     if (
         node.op in ("add", "mul")
         and not _has_accumulator(operands[0])
