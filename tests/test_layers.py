@@ -24,7 +24,16 @@ LAYERS = (
     ("runtime",),
     ("compiler", "compile_report", "progress"),
     ("tuning",),
-    ("api", "onnx_backend", "bench", "inspection", "peak", "profiling", "sample_inputs", "verification"),
+    (
+        "api",
+        "onnx_backend",
+        "bench",
+        "inspection",
+        "peak",
+        "profiling",
+        "sample_inputs",
+        "verification",
+    ),
     ("cli",),
 )
 """Parts by name, in order; those of one layer do not know each other unless `PEERS` says so."""

@@ -6,7 +6,18 @@ import importlib
 
 from ranvier.frontends.onnx.registry import TABLE, translation
 
-GROUPS = ("casts", "elementwise", "views", "gathers", "reductions", "sources")
+GROUPS = (
+    "casts",
+    "elementwise",
+    "views",
+    "gathers",
+    "reductions",
+    "sources",
+    "contractions",
+    "einsum",
+    "pooling",
+    "normalization",
+)
 
 for _group in GROUPS:
     importlib.import_module(f"ranvier.frontends.onnx.{_group}")
