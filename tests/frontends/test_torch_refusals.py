@@ -56,11 +56,13 @@ def test_survey_counts_every_operator() -> None:
 
 REFUSED: dict[str, tuple[Any, str]] = {
     "nonzero": (lambda x: x[x > 0], "depends on data"),
-    "divisor_override": (lambda x: F.avg_pool2d(x, 2, divisor_override=3), "divisor_override is 3"),
-    "indices": (lambda x: F.max_pool2d(x, 2, return_indices=True), "its indices are used"),
     "complex": (lambda x: torch.fft.fft(x).real, "fft"),
     "dropout": (lambda x: F.dropout(x, 0.5, True), "eval()"),
-    "scale": (lambda x: F.interpolate(x, scale_factor=1.3), "scale_factor 1.3"),
+    "scale": (
+        lambda x: F.interpolate(x, scale_factor=1.3, mode="bilinear", antialias=True),
+        "scale_factor (1.3)",
+    ),
+    "strides": (lambda x: (x + 1)[:, 1:].as_strided((2, 2), (1, 3)), "call .contiguous() first"),
     "random": (lambda x: x + torch.rand(3), "rand"),
 }
 

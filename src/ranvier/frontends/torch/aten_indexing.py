@@ -1,4 +1,4 @@
-"""ATen operators that read or write at positions given by a tensor, and sorting."""
+"""ATen operators that read or write at positions given by tensors, as NumPy indexes arrays."""
 
 # ruff: noqa: D103  (the overloads in its decorator say what a function translates)
 
@@ -6,16 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ranvier.frontends.torch.call import Call, Refusal, axis_of
-from ranvier.frontends.torch.dtypes import Operand
+from ranvier.frontends.torch.call import Call, Refusal, axis_of, static
 from ranvier.frontends.torch.registry import aten
-from ranvier.ir.dim import Dim
+from ranvier.ir.dim import product
 from ranvier.ir.dtype import BOOL, I64
 from ranvier.ir.graph import Shape, TensorType, Value
 from ranvier.ir.operators import infer
-
-_REDUCTIONS = {"sum": "add", "add": "add", "prod": "mul", "multiply": "mul", "amax": "max",
-               "amin": "min"}  # fmt: skip
 
 
 @aten("embedding")
@@ -87,102 +83,109 @@ def _like(shape: Shape, value: Value) -> TensorType:
     return TensorType(value.dtype, shape)
 
 
+@aten("take")
+def take(call: Call, x: Value, index: Value) -> Value:
+    return call.emit("gather", call.reshape(x, (product(x.shape),)), index, axis=0)
+
+
 @aten("index_put", "_unsafe_index_put")
 def index_put(
     call: Call, x: Value, indices: Sequence[Value | None], values: Value, accumulate: bool = False
 ) -> Value:
     given = [entry for entry in indices if entry is not None]
-    if len(given) == 1 and given[0].dtype == BOOL and indices[0] is given[0]:
-        return _masked_put(call, x, given[0], values, accumulate)
+    if not given:
+        new = call.broadcast(call.cast(values, x.dtype), x.shape)
+        return call.emit("add", x, new) if accumulate else new
+    if len(given) == 1 and given[0].dtype == BOOL:
+        first = next(i for i, entry in enumerate(indices) if entry is not None)
+        return _masked_put(call, x, first, given[0], values, accumulate)
     _require_integers(given)
-    if accumulate:
-        raise Refusal("accumulate=True is not supported")
     axes = [i for i, entry in enumerate(indices) if entry is not None]
     rest = [i for i in range(x.rank) if i not in axes]
-    if axes != list(range(len(axes))):
-        raise Refusal("indices that do not start at the first dim, one per dim, are not supported")
     positions, common = _stacked(call, given)
-    updates = call.broadcast(call.cast(values, x.dtype), (*common, *(x.shape[i] for i in rest)))
-    return call.emit("scatter_nd", x, positions, updates)
+    front = call.transpose(x, axes + rest)
+    updates = _updates(call, call.cast(values, x.dtype), x, axes, common)
+    written = (
+        _accumulate(call, front, positions, updates)
+        if accumulate
+        else call.emit("scatter_nd", front, positions, updates)
+    )
+    return call.transpose(written, [(axes + rest).index(i) for i in range(x.rank)])
 
 
-def _masked_put(call: Call, x: Value, mask: Value, values: Value, accumulate: bool) -> Value:
-    """One value for all selected elements is a `where`; several depend on their number."""
-    if any(size != 1 for size in values.shape):
-        raise Refusal("values of a boolean mask must be one number")
-    shape = (*mask.shape, *(1,) * (x.rank - mask.rank))
-    value = call.reshape(call.cast(values, x.dtype), ())
+def _updates(call: Call, values: Value, x: Value, axes: list[int], common: Shape) -> Value:
+    """`values` broadcast to what `x[indices]` is like, with the indices' common shape in front."""
+    rest = [i for i in range(x.rank) if i not in axes]
+    adjacent = axes == list(range(axes[0], axes[-1] + 1))
+    before = [i for i in rest if i < axes[0]] if adjacent else []
+    after = [i for i in rest if i not in before]
+    shape = (*(x.shape[i] for i in before), *common, *(x.shape[i] for i in after))
+    placed, n, first = call.broadcast(values, shape), len(common), len(before)
+    order = (*range(first, first + n), *range(first), *range(first + n, len(shape)))
+    return call.transpose(placed, order)
+
+
+def _accumulate(call: Call, x: Value, positions: Value, updates: Value) -> Value:
+    """`x` plus every update at its position; several at one position add up."""
+    depth = static(positions.shape[-1], "the number of indexed dims")
+    count, lead, rest = product(positions.shape[:-1]), x.shape[:depth], x.shape[depth:]
+    flat = _flat_positions(call, call.reshape(positions, (count, depth)), lead)
+    column = call.broadcast(call.reshape(flat, (count, 1)), (count, product(rest)))
+    total = call.emit(
+        "scatter_elements",
+        call.reshape(x, (product(lead), product(rest))),
+        column,
+        call.reshape(updates, (count, product(rest))),
+        axis=0,
+        reduction="add",
+    )
+    return call.reshape(total, x.shape)
+
+
+def _flat_positions(call: Call, positions: Value, sizes: Shape) -> Value:
+    """Positions `[n, k]` in `k` dims as positions `[n]` in the flattened dims."""
+    flat: Value | None = None
+    for i, size in enumerate(sizes):
+        column = call.reshape(call.slice(positions, 1, i, i + 1), positions.shape[:1])
+        extent = call.scalar(size, I64)
+        below = call.emit("less", column, call.scalar(0, I64))
+        column = call.emit("where", below, call.emit("add", column, extent), column)
+        outer = None if flat is None else call.emit("mul", flat, extent)
+        flat = column if outer is None else call.emit("add", outer, column)
+    assert flat is not None
+    return flat
+
+
+def _masked_put(
+    call: Call, x: Value, first: int, mask: Value, values: Value, accumulate: bool
+) -> Value:
+    """The mask covers the dims from `first` on; the k-th selected element takes the k-th value."""
+    behind = x.rank - first - mask.rank
+    place = values.rank - behind - 1
+    value = call.cast(values, x.dtype)
+    if place >= 0 and value.shape[place] == 1:
+        value = call.reshape(
+            value, (*value.shape[:place], *(1,) * mask.rank, *value.shape[place + 1 :])
+        )
+    elif place >= 0:
+        value = call.emit("gather", value, rank_among_selected(call, mask), axis=place)
     if accumulate:
         value = call.emit("add", x, value)
-    return call.emit("where", call.reshape(mask, shape), value, x)
+    mask = call.reshape(mask, (*mask.shape, *(1,) * behind))
+    return call.emit("where", mask, value, x)
 
 
-@aten("scatter.src", "scatter.value", "scatter.reduce", "scatter.value_reduce")
-def scatter(
-    call: Call,
-    x: Value,
-    dim: int,
-    index: Value,
-    src: Value | None = None,
-    value: Operand | None = None,
-    reduce: str | None = None,
-) -> Value:
-    reduction = "none" if reduce is None else _REDUCTIONS[reduce]
-    updates = src if src is not None else _filled(call, x, index, value)
-    return _scatter(call, x, dim, index, updates, reduction)
+def rank_among_selected(call: Call, mask: Value) -> Value:
+    """How many selected elements lie before each one, in i64; of use at selected elements only."""
+    flat = call.reshape(call.cast(mask, I64), (product(mask.shape),))
+    counted = call.emit("sub", call.emit("cumsum", flat, axis=0), call.scalar(1, I64))
+    return call.reshape(call.emit("maximum", counted, call.scalar(0, I64)), mask.shape)
 
 
-def _filled(call: Call, x: Value, index: Value, value: Operand | None) -> Value:
-    if value is None:
-        raise Refusal("value is missing")
-    return call.broadcast(call.tensor(value, x.dtype), index.shape)
-
-
-def _scatter(call: Call, x: Value, dim: int, index: Value, src: Value, reduction: str) -> Value:
-    if not x.rank:
-        raise Refusal("a rank-0 tensor is not supported")
-    for i, (size, wanted) in enumerate(zip(src.shape, index.shape, strict=True)):
-        if size != wanted:
-            src = call.slice(src, i, 0, wanted)
-    axis = axis_of(dim, x.rank)
-    return call.emit("scatter_elements", x, index, src, axis=axis, reduction=reduction)
-
-
-@aten("scatter_add")
-def scatter_add(call: Call, x: Value, dim: int, index: Value, src: Value) -> Value:
-    return _scatter(call, x, dim, index, src, "add")
-
-
-@aten("scatter_reduce.two")
-def scatter_reduce(
-    call: Call, x: Value, dim: int, index: Value, src: Value, reduce: str, include_self: bool
-) -> Value:
-    if reduce not in _REDUCTIONS or not include_self:
-        raise Refusal(f"reduce={reduce!r} with include_self={include_self} is not supported")
-    return _scatter(call, x, dim, index, src, _REDUCTIONS[reduce])
-
-
-@aten("topk")
-def topk(
-    call: Call, x: Value, k: Dim, dim: int = -1, largest: bool = True, sorted: bool = True
-) -> tuple[Value, ...]:
-    """Sorted in every case, which `sorted=False` allows."""
-    if not x.rank:
-        raise Refusal("a rank-0 tensor is not supported")
-    return call.emit_all("top_k", x, k=k, axis=axis_of(dim, x.rank), largest=largest)
-
-
-@aten("sort", "sort.stable")
-def sort(
-    call: Call, x: Value, dim: int = -1, descending: bool = False, stable: bool | None = None
-) -> tuple[Value, ...]:
-    if not x.rank:
-        raise Refusal("a rank-0 tensor is not supported")
-    return call.emit_all("sort", x, axis=axis_of(dim, x.rank), descending=descending)
-
-
-@aten("argsort", "argsort.stable")
-def argsort(
-    call: Call, x: Value, dim: int = -1, descending: bool = False, stable: bool | None = None
-) -> Value:
-    return sort(call, x, dim, descending)[1]
+@aten("masked_scatter")
+def masked_scatter(call: Call, x: Value, mask: Value, source: Value) -> Value:
+    """The k-th selected element takes the k-th element of `source`."""
+    mask = call.broadcast(mask, call.shape)
+    flat = call.reshape(source, (product(source.shape),))
+    taken = call.emit("gather", flat, rank_among_selected(call, mask), axis=0)
+    return call.emit("where", mask, taken, call.broadcast(x, call.shape))

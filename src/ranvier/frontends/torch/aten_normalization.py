@@ -8,14 +8,25 @@ from collections.abc import Sequence
 
 from ranvier.frontends.torch.call import Call, Refusal, axis_of
 from ranvier.frontends.torch.registry import aten
-from ranvier.ir.dim import Dim
+from ranvier.ir.dim import Dim, floordiv, product
 from ranvier.ir.dtype import F32, DType
 from ranvier.ir.graph import Value
 
 _F32_EPSILON = 1.1920928955078125e-07
 
 
-@aten("softmax.int", "_softmax", "_safe_softmax")
+@aten("_safe_softmax")
+def safe_softmax(call: Call, x: Value, dim: int, dtype: DType | None = None) -> Value:
+    """Softmax with zeros where all of a row is -inf."""
+    result = softmax(call, x, dim, dtype)
+    lowest = call.scalar(float("-inf"), x.dtype)
+    masked = call.emit("equal", x, lowest)
+    if x.rank:
+        masked = call.emit("reduce_all", masked, axes=(axis_of(dim, x.rank),), keepdims=True)
+    return call.emit("where", masked, call.scalar(0.0, result.dtype), result)
+
+
+@aten("softmax.int", "_softmax")
 def softmax(
     call: Call,
     x: Value,
@@ -83,14 +94,29 @@ def native_layer_norm(
     weight: Value | None,
     bias: Value | None,
     eps: float,
-) -> tuple[Value, None, None]:
-    _require_no_statistics(call)
-    return layer_norm(call, x, normalized_shape, weight, bias, eps), None, None
+) -> tuple[Value | None, ...]:
+    axes = tuple(range(x.rank - len(normalized_shape), x.rank))
+    result = layer_norm(call, x, normalized_shape, weight, bias, eps)
+    return (result, *_statistics(call, x, axes, eps))
 
 
-def _require_no_statistics(call: Call) -> None:
-    call.require_unused(1, "means")
-    call.require_unused(2, "deviations")
+def _statistics(
+    call: Call, x: Value, axes: tuple[int, ...], eps: float
+) -> tuple[Value | None, Value | None]:
+    """Means and reciprocal deviations over dims, where they are read."""
+    if call.used.isdisjoint((1, 2)):
+        return None, None
+    wide = call.cast(x, F32) if x.dtype.size == 2 else x
+    mean = call.emit("reduce_mean", wide, axes=axes, keepdims=False)
+    variance = call.emit("reduce_variance", wide, axes=axes, keepdims=False, correction=0)
+    widened = call.emit("add", variance, call.scalar(eps, wide.dtype))
+    found = (mean, call.emit("rsqrt", widened))
+    first, second = (
+        call.reshape(call.cast(value, expected.dtype), expected.shape)
+        for value, expected in zip(found, call.expected[1:], strict=True)
+        if expected is not None
+    )
+    return first, second
 
 
 @aten("rms_norm")
@@ -132,9 +158,11 @@ def native_group_norm(
     N: object = None,  # noqa: N803  (ATen's names of sizes that x has)
     C: object = None,  # noqa: N803
     HxW: object = None,  # noqa: N803
-) -> tuple[Value, None, None]:
-    _require_no_statistics(call)
-    return group_norm(call, x, group, weight, bias, eps), None, None
+) -> tuple[Value | None, ...]:
+    batch, channels, *spatial = x.shape
+    grouped = call.reshape(x, (batch, group, floordiv(channels, group) * product(spatial)))
+    result = group_norm(call, x, group, weight, bias, eps)
+    return (result, *_statistics(call, grouped, (2,), eps))
 
 
 @aten("instance_norm")
@@ -165,9 +193,11 @@ def native_batch_norm(
     running_mean: Value,
     running_var: Value,
     eps: float,
-) -> tuple[Value, None, None]:
-    _require_no_statistics(call)
-    return _batch_norm(call, x, weight, bias, running_mean, running_var, eps), None, None
+) -> tuple[Value, ...]:
+    """The statistics of the batch are empty tensors."""
+    result = _batch_norm(call, x, weight, bias, running_mean, running_var, eps)
+    empty = call.emit("full", shape=(0,), value=0.0, dtype=running_mean.dtype)
+    return result, empty, empty
 
 
 @aten("batch_norm")
@@ -194,9 +224,8 @@ def batch_norm_of_batch(
     bias: Value | None,
     training: bool,
     eps: float,
-) -> tuple[Value, None, None]:
+) -> tuple[Value | None, ...]:
     """Normalises every channel by its own mean and variance over all other dims."""
-    _require_no_statistics(call)
     axes = (0, *range(2, x.rank))
     centre = call.emit("reduce_mean", x, axes=axes, keepdims=True)
     spread = call.emit("reduce_variance", x, axes=axes, keepdims=True, correction=0)
@@ -206,7 +235,7 @@ def batch_norm_of_batch(
         if parameter is not None:
             column = call.reshape(parameter, (x.shape[1], *(1,) * (x.rank - 2)))
             result = call.emit(op, result, call.cast(column, x.dtype))
-    return result, None, None
+    return (result, *_statistics(call, x, axes, eps))
 
 
 def _batch_norm(

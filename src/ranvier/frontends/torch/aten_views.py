@@ -10,6 +10,7 @@ from ranvier.frontends.torch.call import Call, Refusal, axis_of, static
 from ranvier.frontends.torch.dtypes import Scalar
 from ranvier.frontends.torch.registry import aten
 from ranvier.ir.dim import Dim, bounds, maximum, minimum, product
+from ranvier.ir.dtype import I64
 from ranvier.ir.graph import Value
 
 
@@ -100,7 +101,7 @@ def _position(index: Dim, size: Dim) -> Dim:
     return minimum(index, size)
 
 
-@aten("narrow")
+@aten("narrow", "narrow_copy")
 def narrow(call: Call, x: Value, dim: int, start: Dim, length: Dim) -> Value:
     axis = axis_of(dim, x.rank)
     first = _position(start, x.shape[axis])
@@ -118,7 +119,7 @@ def _select(call: Call, x: Value, axis: int, index: Dim) -> Value:
     return call.reshape(one, x.shape[:axis] + x.shape[axis + 1 :])
 
 
-@aten("unbind.int")
+@aten("unbind.int", "unbind_copy.int")
 def unbind(call: Call, x: Value, dim: int = 0) -> tuple[Value, ...]:
     axis = axis_of(dim, x.rank)
     return tuple(_select(call, x, axis, i) for i in range(len(call.expected)))
@@ -232,7 +233,27 @@ def _pad(call: Call, x: Value, pad: Sequence[Dim], mode: str, value: Scalar = 0)
         return x
     if not isinstance(value, (bool, int, float)):
         raise Refusal(f"value is symbolic ({value})")
-    return call.emit("pad", x, low=tuple(lows), high=tuple(highs), mode=mode, value=value)
+    if mode == "constant":
+        return call.emit("pad", x, low=tuple(lows), high=tuple(highs), mode=mode, value=value)
+    return _pad_then_crop(call, x, lows, highs, mode)
+
+
+def _pad_then_crop(
+    call: Call, x: Value, lows: Sequence[Dim], highs: Sequence[Dim], mode: str
+) -> Value:
+    """What is added repeats or reflects elements that are cropped afterwards."""
+    added = [tuple(_not_negative(side) for side in sides) for sides in (lows, highs)]
+    if any(side != 0 for side in (*added[0], *added[1])):
+        x = call.emit("pad", x, low=added[0], high=added[1], mode=mode, value=0)
+    for i, (low, high) in enumerate(zip(lows, highs, strict=True)):
+        first, last = added[0][i] - low, added[1][i] - high
+        x = call.slice(x, i, first, x.shape[i] - last)
+    return x
+
+
+def _not_negative(side: Dim) -> Dim:
+    """The side where it adds elements, 0 where it crops them."""
+    return max(side, 0) if isinstance(side, int) else side
 
 
 @aten("constant_pad_nd")
@@ -311,11 +332,31 @@ def slice_scatter(
     step: Dim = 1,
 ) -> Value:
     """`x` with `src` in place of its slice."""
-    if step != 1:
-        raise Refusal(f"step is {step}, and only 1 is supported")
-    axis = axis_of(dim, x.rank)
-    first = _position(0 if start is None else start, x.shape[axis])
-    return _replace(call, x, call.cast(src, x.dtype), axis, first)
+    axis, stride = axis_of(dim, x.rank), static(step, "step")
+    size, part = x.shape[axis], call.cast(src, x.dtype)
+    first = _position(0 if start is None else start, size)
+    if stride == 1:
+        return _replace(call, x, part, axis, first)
+    last = maximum(_position(size if end is None else end, size), first)
+    places = call.emit("iota", size=size, dtype=I64)
+    from_first = call.emit("sub", places, call.scalar(first, I64))
+    step_value, zero = call.scalar(stride, I64), call.scalar(0, I64)
+    on_step = call.emit("equal", call.emit("remainder", from_first, step_value), zero)
+    inside = call.emit(
+        "logical_and",
+        call.emit("greater_equal", from_first, zero),
+        call.emit("less", places, call.scalar(last, I64)),
+    )
+    nearest = call.emit("maximum", call.emit("floor_div", from_first, step_value), zero)
+    nearest = call.emit("minimum", nearest, call.scalar(part.shape[axis] - 1, I64))
+    spread = call.emit("gather", part, nearest, axis=axis)
+    kept = call.emit("logical_and", on_step, inside)
+    return call.emit("where", _along(call, kept, axis, x.rank), spread, x)
+
+
+def _along(call: Call, x: Value, axis: int, rank: int) -> Value:
+    """A vector as a tensor that broadcasts along all dims but one."""
+    return call.reshape(x, (x.shape[0], *(1,) * (rank - axis - 1)))
 
 
 def _replace(call: Call, x: Value, part: Value, axis: int, first: Dim) -> Value:
@@ -341,17 +382,45 @@ def diagonal(call: Call, x: Value, offset: int = 0, dim1: int = 0, dim2: int = 1
     a, b = axis_of(dim1, x.rank), axis_of(dim2, x.rank)
     rest = [i for i in range(x.rank) if i not in (a, b)]
     matrix = call.transpose(x, (*rest, a, b))
-    rows, columns = static(matrix.shape[-2], "a size"), static(matrix.shape[-1], "a size")
-    length = static(call.shape[-1], "the diagonal's length")
+    rows, columns = matrix.shape[-2:]
+    length = call.shape[-1]
     flat = call.reshape(matrix, (*matrix.shape[:-2], rows * columns))
     start = offset if offset >= 0 else -offset * columns
-    stop = start + (length - 1) * (columns + 1) + 1 if length else start
-    return call.slice(flat, flat.rank - 1, start, stop, columns + 1)
+    if isinstance(columns, int) and isinstance(length, int):
+        stop = start + (length - 1) * (columns + 1) + 1 if length else start
+        return call.slice(flat, flat.rank - 1, start, stop, columns + 1)
+    numbers = call.emit("iota", size=length, dtype=I64)
+    steps = call.emit("mul", numbers, call.scalar(columns + 1, I64))
+    places = call.emit("add", steps, call.scalar(start, I64))
+    return call.emit("gather", flat, places, axis=flat.rank - 1)
+
+
+@aten("diagonal_scatter")
+def diagonal_scatter(
+    call: Call, x: Value, src: Value, offset: int = 0, dim1: int = 0, dim2: int = 1
+) -> Value:
+    """`x` with `src` in place of a diagonal."""
+    a, b = axis_of(dim1, x.rank), axis_of(dim2, x.rank)
+    rest = [i for i in range(x.rank) if i not in (a, b)]
+    order = (*rest, a, b)
+    matrix, part = call.transpose(x, order), call.cast(src, x.dtype)
+    rows, columns = (call.emit("iota", size=size, dtype=I64) for size in matrix.shape[-2:])
+    place = call.emit("sub", rows, call.scalar(max(0, -offset), I64))
+    place = call.emit("maximum", place, call.scalar(0, I64))
+    place = call.emit("minimum", place, call.scalar(part.shape[-1] - 1, I64))
+    spread = call.emit("gather", part, place, axis=part.rank - 1)
+    wanted = call.emit("add", rows, call.scalar(offset, I64))
+    on_diagonal = call.emit("equal", columns, call.reshape(wanted, (*wanted.shape, 1)))
+    column = call.reshape(spread, (*spread.shape, 1))
+    written = call.emit("where", on_diagonal, column, matrix)
+    return call.transpose(written, [order.index(i) for i in range(x.rank)])
 
 
 @aten("unfold")
 def unfold(call: Call, x: Value, dimension: int, size: int, step: int) -> Value:
     """Windows along one dim, as the last dim: tap t is every step-th element from t on."""
+    if not x.rank:
+        return call.reshape(x, call.shape)
     axis = axis_of(dimension, x.rank)
     count = call.shape[axis]
     taps = [call.slice(x, axis, t, t + (count - 1) * step + 1, step) for t in range(size)]

@@ -21,7 +21,8 @@ class Refusal(Exception):  # noqa: N818  (a finding, not an error: it is collect
 class Call:
     """One FX node: where its operators go, and the types that PyTorch gave its results.
 
-    `used` holds the positions of the results that anything reads.
+    `used` holds the positions of the results that anything reads; `is_dense` says whether the
+    first tensor fills its memory in the order of its dims.
     """
 
     builder: GraphBuilder
@@ -29,6 +30,7 @@ class Call:
     source: str
     expected: tuple[Expected, ...]
     used: frozenset[int]
+    is_dense: bool = True
 
     @property
     def type(self) -> TensorType:

@@ -44,7 +44,7 @@ def exported(
         if is_translatable(program):
             return program
         try:
-            functional: ExportedProgram = program.run_decompositions(_decompositions())
+            functional: ExportedProgram = program.run_decompositions(decompositions())
         except Exception as error:
             raise _failure("torch.export cannot decompose the model", error) from error
         _refuse_mutation(functional)
@@ -117,7 +117,8 @@ def _refuse_mutation(program: ExportedProgram) -> None:
         raise CompileError(f"forward writes its input {', '.join(inputs)}; work on a copy of it")
 
 
-def _decompositions() -> Any:
+def decompositions() -> Any:
+    """PyTorch's table of decompositions without the operators that have a translation."""
     table: Any = torch.export.default_decompositions()
     for name in TABLE:
         overload = _overload(name)

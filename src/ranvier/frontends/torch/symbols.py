@@ -10,6 +10,7 @@ from typing import Any
 import sympy  # type: ignore[import-untyped]
 import torch
 from torch.utils._sympy.numbers import int_oo
+from torch.utils._sympy.symbol import SymT, symbol_is_type
 
 from ranvier.frontends.torch.call import Refusal
 from ranvier.ir.dim import Dim, floordiv, maximum, minimum, modulo, product, symbol
@@ -63,6 +64,8 @@ class Symbols:
         raise Refusal(f"the size {e} has {type(e).__name__}, which a symbolic size cannot hold")
 
     def _symbol(self, e: Any) -> Dim:
+        if symbol_is_type(e, SymT.UNBACKED_INT):
+            raise Refusal(f"the size {e} depends on data")
         low, high = self.ranges.get(e, (0, None))
         return symbol(self.names.get(str(e), str(e)), low, high)
 

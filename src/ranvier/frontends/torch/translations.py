@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from ranvier.frontends.torch import (
     aten_contractions,
+    aten_distances,
     aten_elementwise,
+    aten_grids,
     aten_indexing,
     aten_normalization,
     aten_pooling,
     aten_reductions,
+    aten_resampling,
+    aten_scans,
+    aten_scatters,
+    aten_selection,
     aten_sources,
+    aten_special,
+    aten_strides,
     aten_views,
+    aten_windows,
 )
 from ranvier.frontends.torch.registry import TABLE
 
@@ -18,13 +27,22 @@ __all__ = ["ASSERTIONS", "GROUPS", "TABLE"]
 
 GROUPS = (
     aten_contractions,
+    aten_distances,
     aten_elementwise,
+    aten_grids,
     aten_indexing,
     aten_normalization,
     aten_pooling,
     aten_reductions,
+    aten_resampling,
+    aten_scans,
+    aten_scatters,
+    aten_selection,
     aten_sources,
+    aten_special,
+    aten_strides,
     aten_views,
+    aten_windows,
 )
 
 ASSERTIONS = frozenset(

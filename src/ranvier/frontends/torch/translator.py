@@ -27,6 +27,7 @@ from ranvier.frontends.torch.functional import functional_name
 from ranvier.frontends.torch.source_lines import line_of_node
 from ranvier.frontends.torch.symbols import Symbols, symbols_of
 from ranvier.frontends.torch.translations import ASSERTIONS, TABLE
+from ranvier.frontends.torch.untranslated import REASONS
 from ranvier.ir.dim import Dim, Polynomial, Symbol, evaluate, symbols
 from ranvier.ir.dtype import BF16, I64
 from ranvier.ir.graph import Graph, GraphBuilder, Node, TensorType, Value
@@ -159,12 +160,16 @@ class Translator:
 
         spec = self._program.call_spec.out_spec
         tree = trees.build_outputs(spec, leaf)
-        if not values:
+        if not values and not any(finding.reason for finding in self.findings):
             raise CompileError("the model has no tensor among its outputs")
         return names, values, tree
 
     def _output(self, argument: Any, path: str) -> Any:
-        value = self._resolve(argument)
+        try:
+            value = self._resolve(argument)
+        except Refusal as refusal:
+            self.findings.append(Finding("output", _source(argument), f"{path} {refusal}"))
+            return None
         if isinstance(value, Polynomial):
             return self._builder.add("dim", name=path, value=value, dtype=I64)
         return value
@@ -194,9 +199,9 @@ class Translator:
             return self._symbols.dim(found)
         translate = TABLE.get(name)
         if translate is None:
-            raise Refusal("has no translation")
+            raise Refusal(REASONS.get(name, "has no translation"))
         expected, used = self._expected(found), _used(node)
-        call = Call(self._builder, node.name, source, expected, used)
+        call = Call(self._builder, node.name, source, expected, used, _is_dense(node))
         arguments = bind(node, translate, self._resolve)
         start = len(self._builder.nodes)
         returned = translate(call, **arguments)
@@ -289,6 +294,16 @@ def _constant_tree(value: Any) -> trees.Tree:
     raise CompileError(f"{value!r} is neither a tensor nor a plain constant")
 
 
+def _is_dense(node: FxNode) -> bool:
+    """Whether the first tensor that a node reads is the whole of its memory, in order."""
+    tensors = (n.meta.get("val") for n in node.all_input_nodes)
+    first = next((t for t in tensors if isinstance(t, torch.Tensor)), None)
+    if first is None or first.layout != torch.strided or not isinstance(first.numel(), int):
+        return False
+    whole = first.untyped_storage().nbytes() == first.numel() * first.element_size()
+    return first.is_contiguous() and first.storage_offset() == 0 and whole
+
+
 def _used(node: FxNode) -> frozenset[int]:
     """Positions of a tuple's results that are read."""
     if all(user.target is operator.getitem for user in node.users):
@@ -350,6 +365,10 @@ def _samples(known: Iterable[Symbol]) -> Iterator[dict[str, int]]:
 def _within(known: Symbol, offset: int) -> int:
     value = known.minimum + offset
     return min(value, known.maximum) if isinstance(known.maximum, int) else value
+
+
+def _source(argument: Any) -> str:
+    return line_of_node(argument) if isinstance(argument, FxNode) else ""
 
 
 def _stand_in(node: FxNode, known: Symbols) -> Any:
