@@ -16,6 +16,7 @@ GROUPS = (
     "contractions",
     "einsum",
     "pooling",
+    "quantization",
     "normalization",
 )
 
