@@ -102,17 +102,6 @@ def test_writing_an_input_is_refused() -> None:
         import_torch(Function(lambda x: x.add_(1)), (torch.ones(2),))
 
 
-def test_failures_of_tracing_have_pytorchs_message_and_the_line() -> None:
-    class Branching(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x if x.sum().item() > 0 else -x  # branches on data
-
-    with pytest.raises(CompileError) as caught:
-        import_torch(Branching(), (torch.ones(2),))
-    assert _line("# branches on data\n".strip()) in str(caught.value)
-    assert "guard" in str(caught.value).lower()
-
-
 def test_in_place_writes_keep_their_meaning() -> None:
     def views(x: torch.Tensor) -> Any:
         y = x + 1

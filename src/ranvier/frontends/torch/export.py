@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import io
 import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ import torch
 from torch.export import ExportedProgram
 
 from ranvier.errors import CompileError
+from ranvier.frontends.torch.export_failures import decomposition_failure, failure
 from ranvier.frontends.torch.functional import is_translatable
-from ranvier.frontends.torch.source_lines import line_of_traceback
 from ranvier.frontends.torch.translations import TABLE
 
 _NOISY = ("torch.export", "torch.fx.experimental.symbolic_shapes")
@@ -46,7 +47,7 @@ def exported(
         try:
             functional: ExportedProgram = program.run_decompositions(decompositions())
         except Exception as error:
-            raise _failure("torch.export cannot decompose the model", error) from error
+            raise decomposition_failure(error) from error
         _refuse_mutation(functional)
         return functional
 
@@ -70,16 +71,14 @@ def _program(
         raise CompileError(
             f"expected an nn.Module, an ExportedProgram or a .pt2 path, got {type(model).__name__}"
         )
+    named = _in_signature_order(model, kwargs or {})
     try:
-        return torch.export.export(
-            model,
-            tuple(args),
-            _in_signature_order(model, kwargs or {}),
-            dynamic_shapes=dynamic_shapes,
-            strict=False,
-        )
+        with redirect_stderr(io.StringIO()):  # where PyTorch prints the graph that it failed in
+            return torch.export.export(
+                model, tuple(args), named, dynamic_shapes=dynamic_shapes, strict=False
+            )
     except Exception as error:
-        raise _failure("torch.export cannot trace the model", error) from error
+        raise failure(model, args, named, dynamic_shapes, error) from error
 
 
 def _in_signature_order(model: torch.nn.Module, kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,12 +94,6 @@ def _loaded(path: Path) -> ExportedProgram:
         return torch.export.load(path)
     except Exception as error:
         raise CompileError(f"{path} is not a program that torch.export saved: {error}") from error
-
-
-def _failure(summary: str, error: Exception) -> CompileError:
-    place = line_of_traceback(error.__traceback__)
-    at = f" (at {place})" if place else ""
-    return CompileError(f"{summary}{at}: {type(error).__name__}: {error}")
 
 
 def _refuse_mutation(program: ExportedProgram) -> None:

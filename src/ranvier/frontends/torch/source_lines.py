@@ -20,7 +20,7 @@ def line_of_node(node: torch.fx.Node) -> str:
     """`path/file.py:LINE` of the innermost frame outside PyTorch, or "" when there is none."""
     frames = _FRAME.findall(node.meta.get("stack_trace") or "")
     for path, line in reversed(frames):
-        if _is_user_code(path):
+        if is_user_code(path):
             return f"{path}:{line}"
     return f"{frames[-1][0]}:{frames[-1][1]}" if frames else ""
 
@@ -30,13 +30,14 @@ def line_of_traceback(traceback: TracebackType | None) -> str:
     found = ""
     while traceback is not None:
         path = traceback.tb_frame.f_code.co_filename
-        if _is_user_code(path):
+        if is_user_code(path):
             found = f"{path}:{traceback.tb_lineno}"
         traceback = traceback.tb_next
     return found
 
 
-def _is_user_code(path: str) -> bool:
+def is_user_code(path: str) -> bool:
+    """Whether a file belongs to neither PyTorch, Ranvier's front end nor the standard library."""
     if path.startswith((_TORCH, _OWN, "<")):
         return False
     return not path.startswith(_STANDARD) or "site-packages" in path
