@@ -29,6 +29,7 @@ from ranvier.lowering.options import LoweringOptions
 from ranvier.lowering.program import Buffer, Program, Step
 from ranvier.passes.canonicalize import Canonicalize
 from ranvier.passes.decompose import Decompose
+from ranvier.passes.exact_products import ExactProducts
 from ranvier.passes.fold_batch_norm import FoldBatchNorm
 from ranvier.passes.fold_constants import FoldConstants
 from ranvier.passes.fuse_attention import FuseAttention
@@ -105,7 +106,8 @@ def pipeline(precision: str) -> Sequence[Pass]:
     cleanup = (Canonicalize(), FoldConstants(), Canonicalize())
     fused = (*cleanup, FoldBatchNorm(), Decompose(), *cleanup, FuseAttention())
     passes = (*fused, Legalize(), *cleanup)
-    return passes if precision == "f32" else (*passes, Precision(precision), *cleanup)
+    stored = passes if precision == "f32" else (*passes, Precision(precision), *cleanup)
+    return (*stored, ExactProducts())
 
 
 class _Clock:

@@ -98,6 +98,8 @@ def choose_tile(lowering: Lowering, root: Node, epilogue: Epilogue) -> int | Non
         return None
     if {*root.attribute("strides"), *root.attribute("dilations")} != {1}:
         return None
+    if any(_to_integer(reader) for reader in lowering.consumers.get(root.result, ())):
+        return None  # sums of integers, which tiles would round
     columns, channels, kernel, width = map(dims.static, weight.shape)
     if kernel != width or channels < lowering.target.lanes or x.dtype not in (F32, BF16):
         return None
@@ -111,6 +113,10 @@ def choose_tile(lowering: Lowering, root: Node, epilogue: Epilogue) -> int | Non
         return asked if asked in tiles else None
     best = min(tiles, key=layer.tiled, default=None)
     return best if best is not None and layer.tiled(best) * _GAIN < layer.direct() else None
+
+
+def _to_integer(node: Node) -> bool:
+    return node.op == "cast" and node.result.dtype.is_integer
 
 
 def _typical(dim: Dim, size: int) -> int:

@@ -9,6 +9,7 @@ from typing import Protocol
 from ranvier.ir.graph import Graph
 from ranvier.passes.canonicalize import Canonicalize
 from ranvier.passes.decompose import Decompose
+from ranvier.passes.exact_products import ExactProducts
 from ranvier.passes.fold_batch_norm import FoldBatchNorm
 from ranvier.passes.fold_constants import FoldConstants
 from ranvier.passes.legalize import Legalize
@@ -17,6 +18,7 @@ from ranvier.passes.precision import Precision
 __all__ = [
     "Canonicalize",
     "Decompose",
+    "ExactProducts",
     "FoldBatchNorm",
     "FoldConstants",
     "Legalize",

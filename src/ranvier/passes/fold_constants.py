@@ -15,7 +15,8 @@ class FoldConstants:
     """A node with constant operands is replaced by its value, computed by the NumPy definition.
 
     Kept as they are: nodes whose result has more than `most_bytes` and more bytes than their
-    operands together (it would grow the artifact), and nodes with symbolic sizes.
+    operands together (it would grow the artifact), and nodes with symbolic sizes. Casts fold at any
+    size: contractions pack weights that are constants, and small types are for storage alone.
     """
 
     most_bytes: int = 1 << 20
@@ -42,6 +43,8 @@ class FoldConstants:
         sizes = [_bytes(result.type) for result in node.results]
         if _symbolic(tuple(node.attributes.values())):
             return False
+        if node.op == "cast":
+            return True
         known = [size for size in sizes if size is not None]
         return len(known) == len(sizes) and sum(known) <= max(given, self.most_bytes)
 
