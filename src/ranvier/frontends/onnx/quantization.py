@@ -13,7 +13,7 @@ from ranvier.frontends.onnx.contractions import conv, mat_mul
 from ranvier.frontends.onnx.dtypes import from_onnx
 from ranvier.frontends.onnx.refusal import Refusal
 from ranvier.frontends.onnx.registry import onnx_operator
-from ranvier.ir.dim import product
+from ranvier.ir.dim import divides, product
 from ranvier.ir.dtype import F32, F64, I32, U8, DType
 from ranvier.ir.graph import Value
 from ranvier.ir.narrow import IntegerFormat
@@ -33,11 +33,10 @@ def quantize_linear(
     if stated is not None and dtype != stated:
         raise Refusal(f"output_dtype is {stated}, but the zero point {dtype}")
     working = from_onnx(precision) if precision else _precision(x.dtype, scale.dtype)
-    divisor = _aligned(call, call.cast(scale, working), x, axis, block_size)
-    quotient = call.emit("div", call.cast(x, working), divisor)
-    if zero_point is not None:
-        zero_point = _aligned(call, zero_point, x, axis, block_size)
-    return _quantized(call, quotient, zero_point, dtype, bool(saturate))
+    blocks = _Blocks(call, x, scale, axis, block_size)
+    quotient = call.emit("div", call.cast(blocks.data, working), blocks.fit(scale, working))
+    offset = None if zero_point is None else blocks.fit(zero_point)
+    return call.reshape(_quantized(call, quotient, offset, dtype, bool(saturate)), x.shape)
 
 
 def _precision(x: DType, scale: DType) -> DType:
@@ -81,12 +80,13 @@ def dequantize_linear(
     dtype = from_onnx(output_dtype) if output_dtype else scale.dtype
     if not dtype.is_float:
         raise Refusal(f"the scale is {dtype}, and output_dtype does not say what the result is")
-    if zero_point is not None:
-        if zero_point.dtype != x.dtype:
-            raise Refusal(f"the zero point is {zero_point.dtype}, but the data {x.dtype}")
-        zero_point = _aligned(call, zero_point, x, axis, block_size)
-    factor = _aligned(call, call.cast(scale, F32), x, axis, block_size)
-    return call.cast(call.emit("mul", _distance(call, x, zero_point, F32), factor), dtype)
+    if zero_point is not None and zero_point.dtype != x.dtype:
+        raise Refusal(f"the zero point is {zero_point.dtype}, but the data {x.dtype}")
+    blocks = _Blocks(call, x, scale, axis, block_size)
+    offset = None if zero_point is None else blocks.fit(zero_point)
+    distance = _distance(call, blocks.data, offset, F32)
+    numbers = call.emit("mul", distance, blocks.fit(scale, F32))
+    return call.reshape(call.cast(numbers, dtype), x.shape)
 
 
 def _distance(call: Call, x: Value, zero_point: Value | None, dtype: DType) -> Value:
@@ -101,28 +101,50 @@ def _is_single(value: Value) -> bool:
     return product(value.shape) == 1
 
 
-def _aligned(call: Call, value: Value, x: Value, axis: int, block_size: int) -> Value:
-    """A scale or zero point that broadcasts to x: of the tensor, of an axis, or of its blocks."""
-    if _is_single(value):
-        return call.reshape(value, ())
-    along = axis_of(axis, x.rank) if x.rank > 1 else 0
-    if block_size:
-        return _repeated(call, value, x, along, block_size)
-    if value.rank != 1 or value.shape[0] != x.shape[along]:
-        raise Refusal(f"a scale of shape {list(value.shape)} does not fit axis {along} of its data")
-    return call.reshape(value, (*value.shape, *(1,) * (x.rank - along - 1)))
+class _Blocks:
+    """Data, and scales and zero points that broadcast to it: of the tensor, an axis, or blocks.
 
+    Where blocks divide their axis, `data` has two dims in its place: which block, and where in it.
+    """
 
-def _repeated(call: Call, value: Value, x: Value, along: int, block_size: int) -> Value:
-    """Every element `block_size` times along an axis, as far as x reaches."""
-    others = [i for i in range(x.rank) if i != along]
-    if value.rank != x.rank or any(value.shape[i] != x.shape[i] for i in others):
-        raise Refusal(f"a scale of shape {list(value.shape)} does not fit blocks along {along}")
-    before, after = value.shape[: along + 1], value.shape[along + 1 :]
-    column = call.reshape(value, (*before, 1, *after))
-    rows = call.broadcast(column, (*before, block_size, *after))
-    whole = call.reshape(rows, (*before[:-1], before[-1] * block_size, *after))
-    return call.slice(whole, along, 0, x.shape[along])
+    def __init__(self, call: Call, x: Value, scale: Value, axis: int, block_size: int) -> None:
+        self._call, self._x = call, x
+        self._block = 0 if _is_single(scale) else block_size
+        self._along = axis_of(axis, x.rank) if x.rank > 1 else 0
+        self._cut = self._block > 0 and divides(self._block, x.shape[self._along])
+        self.data = self._split(x, self._block) if self._cut else x
+
+    def fit(self, value: Value, dtype: DType | None = None) -> Value:
+        """A scale or zero point in the shape that it needs; Refusal where it does not fit."""
+        call, x, along = self._call, self._x, self._along
+        value = call.cast(value, dtype or value.dtype)
+        if _is_single(value):
+            return call.reshape(value, ())
+        if self._block:
+            return self._of_blocks(value)
+        if value.rank != 1 or value.shape[0] != x.shape[along]:
+            shape = list(value.shape)
+            raise Refusal(f"a scale of shape {shape} does not fit axis {along} of its data")
+        return call.reshape(value, (*value.shape, *(1,) * (x.rank - along - 1)))
+
+    def _of_blocks(self, value: Value) -> Value:
+        call, x, along = self._call, self._x, self._along
+        wanted = list(x.shape)
+        wanted[along] = (x.shape[along] + (self._block - 1)) // self._block
+        if list(value.shape) != wanted:
+            raise Refusal(f"a scale of shape {list(value.shape)} does not fit blocks: {wanted}")
+        column = self._split(value, 1)
+        if self._cut:
+            return column
+        before, after = value.shape[: along + 1], value.shape[along + 1 :]
+        rows = call.broadcast(column, (*before, self._block, *after))
+        whole = call.reshape(rows, (*before[:-1], before[-1] * self._block, *after))
+        return call.slice(whole, along, 0, x.shape[along])
+
+    def _split(self, value: Value, size: int) -> Value:
+        """The axis as two dims, the second one of `size`."""
+        before, after = value.shape[: self._along], value.shape[self._along + 1 :]
+        return self._call.reshape(value, (*before, value.shape[self._along] // size, size, *after))
 
 
 @onnx_operator("DynamicQuantizeLinear")
