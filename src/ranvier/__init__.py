@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ranvier.api import CompiledModel as CompiledModel
     from ranvier.api import analyze as analyze
     from ranvier.api import trace as trace
+    from ranvier.ir.operators.custom import register_operator as register_operator
     from ranvier.runtime.model import Model as Model
     from ranvier.runtime.model import load as load
     from ranvier.verification import Verification as Verification
@@ -25,6 +26,7 @@ __all__ = [
     "__version__",
     "analyze",
     "load",
+    "register_operator",
     "trace",
     "verify",
 ]
@@ -36,6 +38,7 @@ _LAZY = {
     "Verification": "ranvier.verification",
     "analyze": "ranvier.api",
     "load": "ranvier.runtime.model",
+    "register_operator": "ranvier.ir.operators.custom",
     "trace": "ranvier.api",
     "verify": "ranvier.verification",
 }  # kept out of `import ranvier`: a machine that only runs artifacts has NumPy alone

@@ -22,7 +22,7 @@ _TOKEN = re.compile(
     | (?P<reference>%(?:[\w.\-/]+|"(?:[^"\\]|\\.)*"))
     | (?P<number>(?:\d+\.(?!\.)\d*(?:e[+-]?\d+)?|\d+e[+-]?\d+|\d+))
     | (?P<digest>\#[0-9a-f]+)
-    | (?P<name>[A-Za-z_]\w*)
+    | (?P<name>[A-Za-z_][\w.]*::[A-Za-z_][\w.]*|[A-Za-z_]\w*)
     | (?P<mark>\.\.|//|[-+*%(){}\[\],:=@<>]))""",
     re.VERBOSE,
 )

@@ -21,6 +21,7 @@ from ranvier.frontends.onnx.symbols import Range, Symbols
 from ranvier.frontends.onnx.translations import translation
 from ranvier.ir.dtype import DType
 from ranvier.ir.graph import Graph, GraphBuilder, Node, TensorType, Value
+from ranvier.ir.operators.custom import CUSTOM, CustomOperator
 
 _MOST_NESTING = 32
 """Functions call functions; deeper than this they call themselves."""
@@ -163,7 +164,7 @@ class Translator:
 
     def _require_known(self, node: NodeProto, domain: str, version: int) -> None:
         """Refuses a node whose operands are missing if it has no translation either."""
-        if translation(domain, node.op_type, version) is not None:
+        if _custom(node) is not None or translation(domain, node.op_type, version) is not None:
             return
         if any(f.name == node.op_type and f.domain == node.domain for f in self._model.functions):
             return
@@ -178,6 +179,12 @@ class Translator:
         source: str,
     ) -> Sequence[Value | None]:
         domain = _domain(node.domain)
+        custom = _custom(node)
+        if custom is not None:
+            present = [operand for operand in operands if operand is not None]
+            return custom.expand(
+                self._builder, present, attributes_of(node), node.output[0], source
+            )
         body = model_function(self._model.functions, node, operands)
         if body is not None:
             return self._expand(body, node, operands, place, source)
@@ -263,6 +270,11 @@ def _without(node: NodeProto, inputs: Sequence[str], given: Sequence[Value | Non
 
 def _domain(name: str) -> str:
     return "" if name == "ai.onnx" else name
+
+
+def _custom(node: NodeProto) -> CustomOperator | None:
+    """What a user has registered for an operator, also for one of ONNX itself."""
+    return CUSTOM.get(f"{node.domain or 'ai.onnx'}::{node.op_type}")
 
 
 def _readers(nodes: Sequence[NodeProto]) -> Mapping[str, int]:

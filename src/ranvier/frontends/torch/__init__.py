@@ -7,32 +7,20 @@ the whole model and reported at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from ranvier.errors import UnsupportedOperatorError
+from ranvier.frontends.findings import OperatorUse, missing_message, operator_uses
 from ranvier.frontends.torch.export import exported
 from ranvier.frontends.torch.translations import TABLE
-from ranvier.frontends.torch.translator import Finding, Translator
+from ranvier.frontends.torch.translator import Translator
 from ranvier.ir.graph import Graph
 
 __all__ = ["OperatorUse", "import_torch", "supported_operators", "survey"]
-
-
-class OperatorUse(NamedTuple):
-    """One ATen operator of a model: how often, whether all uses are supported, and where.
-
-    `reason` says why the uses at `sources` are not supported; it is empty when they are.
-    """
-
-    operator: str
-    uses: int
-    supported: bool
-    sources: tuple[str, ...]
-    reason: str = ""
 
 
 def import_torch(
@@ -51,9 +39,9 @@ def import_torch(
     program = exported(model, args, kwargs, dynamic_shapes)
     translator = Translator(program, name or _name(model))
     graph = translator.run()
-    missing = [use for use in _uses(translator.findings) if not use.supported]
+    missing = [use for use in operator_uses(translator.findings) if not use.supported]
     if missing:
-        raise UnsupportedOperatorError(_message(missing))
+        raise UnsupportedOperatorError(missing_message(missing))
     return graph
 
 
@@ -66,7 +54,7 @@ def survey(
     """The operators that a model uses, most frequent first; takes what `import_torch` takes."""
     translator = Translator(exported(model, args, kwargs, dynamic_shapes), "survey")
     translator.run()
-    return _uses(translator.findings)
+    return operator_uses(translator.findings)
 
 
 def supported_operators() -> list[str]:
@@ -78,23 +66,3 @@ def _name(model: Any) -> str:
     if isinstance(model, torch.nn.Module):
         return type(model).__name__
     return "model" if isinstance(model, torch.export.ExportedProgram) else Path(model).stem
-
-
-def _uses(findings: Iterable[Finding]) -> list[OperatorUse]:
-    grouped: dict[tuple[str, str], list[str]] = {}
-    for finding in findings:
-        grouped.setdefault((finding.operator, finding.reason), []).append(finding.source)
-    uses = [
-        OperatorUse(operator, len(sources), not reason, tuple(dict.fromkeys(sources)), reason)
-        for (operator, reason), sources in grouped.items()
-    ]
-    return sorted(uses, key=lambda use: (use.supported, -use.uses, use.operator))
-
-
-def _message(missing: Sequence[OperatorUse]) -> str:
-    total = sum(use.uses for use in missing)
-    lines = [f"{total} operator use{'s' if total > 1 else ''} cannot be compiled:"]
-    for use in missing:
-        places = ", ".join(source or "unknown line" for source in use.sources)
-        lines.append(f"  {use.operator} x {use.uses}: {use.reason} (at {places})")
-    return "\n".join(lines)

@@ -33,7 +33,7 @@ def bind(
     """
     taken = _parameters(translate)
     bound: dict[str, Any] = {}
-    for name, default, value in _by_name(node):
+    for name, default, value in by_name(node):
         parameter = _RENAMED.get(name, name)
         if parameter in taken:
             bound[parameter] = resolve(value)
@@ -49,8 +49,8 @@ def _parameters(translate: Translate) -> frozenset[str]:
     return frozenset(inspect.signature(translate).parameters)
 
 
-def _by_name(node: torch.fx.Node) -> list[tuple[str, Any, Any]]:
-    """(name, default, value) of every argument in the schema."""
+def by_name(node: torch.fx.Node) -> list[tuple[str, Any, Any]]:
+    """(name, default, value) of every argument in the schema of a node's operator."""
     assert isinstance(node.target, torch._ops.OpOverload)
     bound = []
     for i, argument in enumerate(node.target._schema.arguments):

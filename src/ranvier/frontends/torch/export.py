@@ -16,6 +16,7 @@ import torch
 from torch.export import ExportedProgram
 
 from ranvier.errors import CompileError
+from ranvier.frontends.torch.custom import custom_operator
 from ranvier.frontends.torch.export_failures import decomposition_failure, failure
 from ranvier.frontends.torch.functional import is_translatable
 from ranvier.frontends.torch.translations import TABLE
@@ -117,6 +118,8 @@ def decompositions() -> Any:
         overload = _overload(name)
         if overload is not None and overload in table:
             table.pop(overload)
+    for overload in [overload for overload in table if custom_operator(overload) is not None]:
+        table.pop(overload)
     return table
 
 

@@ -13,6 +13,7 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx import Node
 
+from ranvier.frontends.torch.custom import custom_operator
 from ranvier.frontends.torch.translations import ASSERTIONS, TABLE
 
 _FRESH_COMPOSITES = frozenset(
@@ -48,6 +49,8 @@ def _is_translatable(node: Node, order: dict[Node, int]) -> bool:
     if node.target is operator.getitem or str(node.target) in ASSERTIONS:
         return True
     if isinstance(node.meta.get("val"), (torch.SymInt, torch.SymFloat, torch.SymBool)):
+        return True
+    if custom_operator(node.target) is not None:
         return True
     if functional_name(node) not in TABLE:
         return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from torch.export import ExportedProgram
@@ -19,9 +19,11 @@ from torch.export.graph_signature import (
 from torch.fx import Node as FxNode
 
 from ranvier.errors import CompileError
+from ranvier.frontends.findings import Finding
 from ranvier.frontends.torch import trees
 from ranvier.frontends.torch.arguments import bind, plain
 from ranvier.frontends.torch.call import Call, Expected, Refusal
+from ranvier.frontends.torch.custom import custom_operator, expand
 from ranvier.frontends.torch.dtypes import from_torch, to_array
 from ranvier.frontends.torch.functional import functional_name
 from ranvier.frontends.torch.source_lines import line_of_node
@@ -33,14 +35,6 @@ from ranvier.ir.dtype import BF16, I64
 from ranvier.ir.graph import Graph, GraphBuilder, Node, TensorType, Value
 
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
-
-
-class Finding(NamedTuple):
-    """One use of an operator: `reason` says why it is not supported, and is empty when it is."""
-
-    operator: str
-    source: str
-    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -197,14 +191,17 @@ class Translator:
         found = node.meta.get("val")
         if isinstance(found, torch.SymInt):
             return self._symbols.dim(found)
-        translate = TABLE.get(name)
-        if translate is None:
-            raise Refusal(REASONS.get(name, "has no translation"))
+        translate, custom = TABLE.get(name), custom_operator(node.target)
+        if translate is None and custom is None:
+            raise Refusal(_why_unknown(name))
         expected, used = self._expected(found), _used(node)
         call = Call(self._builder, node.name, source, expected, used, _is_dense(node))
-        arguments = bind(node, translate, self._resolve)
         start = len(self._builder.nodes)
-        returned = translate(call, **arguments)
+        if custom is not None:
+            returned = expand(call, custom, node, self._resolve)
+        else:
+            assert translate is not None
+            returned = translate(call, **bind(node, translate, self._resolve))
         self._agree(call, returned)
         return _rename(self._builder.nodes, start, _names(node, returned), returned)
 
@@ -292,6 +289,12 @@ def _constant_tree(value: Any) -> trees.Tree:
     if isinstance(value, (bool, int, float, str)):
         return {"constant": value}
     raise CompileError(f"{value!r} is neither a tensor nor a plain constant")
+
+
+def _why_unknown(name: str) -> str:
+    if name.startswith("aten."):
+        return REASONS.get(name, "has no translation")
+    return "is a custom operator without a decomposition: see ranvier.register_operator"
 
 
 def _is_dense(node: FxNode) -> bool:

@@ -24,6 +24,7 @@ from ranvier.ir.operators import (
     sources,
     views,
 )
+from ranvier.ir.operators.custom import CUSTOM
 from ranvier.ir.operators.operator import Call, Kind, Numbers, Operator
 
 __all__ = ["GROUPS", "OPERATORS", "Call", "Kind", "Operator", "evaluate", "infer", "lookup"]
@@ -40,7 +41,7 @@ OPERATORS: dict[str, Operator] = {entry.name: entry for group in GROUPS.values()
 
 def lookup(name: str, source: str = "") -> Operator:
     """The operator called `name`; raises CompileError when the table has none."""
-    found = OPERATORS.get(name)
+    found = OPERATORS.get(name) or CUSTOM.get(name)
     if found is None:
         place = f" @ {source}" if source else ""
         raise CompileError(f"the operator table has no {name!r}{place}; see docs/operators.md")
