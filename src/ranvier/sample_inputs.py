@@ -54,8 +54,8 @@ def complete_sizes(manifest: Manifest, given: Mapping[str, int]) -> dict[str, in
 def random_inputs(manifest: Manifest, sizes: Mapping[str, int], seed: int = 0) -> dict[str, Array]:
     """Arrays by input name for the symbols' sizes.
 
-    Floats are standard normal. Integers are 0 or 1, which is a valid index into any table of two
-    rows and a valid mask. The same seed gives the same numbers.
+    Floats are standard normal, those below 16 bits without a sign. Integers are 0 or 1, which is a
+    valid index into any table of two rows and a valid mask. The same seed gives the same numbers.
     """
     generator = np.random.default_rng(seed)
     return {
@@ -69,7 +69,7 @@ def _random(generator: np.random.Generator, dtype: str, shape: tuple[int, ...]) 
         wide = generator.standard_normal(shape, np.float32)
         return np.asarray(wide.view(np.uint32) >> 16, np.uint16)
     if BY_NAME[dtype].is_narrow and dtype.startswith("f"):
-        return encode(generator.standard_normal(shape), BY_NAME[dtype])
+        return encode(np.abs(generator.standard_normal(shape)), BY_NAME[dtype])
     numpy_dtype = np.dtype(DTYPES[dtype])
     if numpy_dtype.kind == "f":
         return np.asarray(generator.standard_normal(shape), numpy_dtype)

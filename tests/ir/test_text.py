@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 
 from ranvier.errors import GraphError
 from ranvier.ir.dim import maximum, minimum, symbol
-from ranvier.ir.dtype import ALL, BF16, F32, Array, encode
+from ranvier.ir.dtype import ALL, BF16, F32, NARROW, Array, DType, decode, encode
 from ranvier.ir.graph import Graph, GraphBuilder, TensorType
 from ranvier.ir.parser import parse
 from ranvier.ir.printer import format_graph
@@ -37,6 +37,20 @@ def test_random_graphs_round_trip(graph: Graph) -> None:
     for old, new in zip(graph.nodes, again.nodes, strict=True):
         assert (old.op, old.source) == (new.op, new.source)
         assert [v.type for v in old.results] == [v.type for v in new.results]
+
+
+@pytest.mark.parametrize("dtype", NARROW, ids=str)
+def test_constants_of_narrow_types_round_trip(dtype: DType) -> None:
+    every = np.arange(256, dtype=np.uint8).view(dtype.storage)
+    array = encode(decode(every, dtype), dtype)  # one kind of NaN, no unused bits
+    b = GraphBuilder("constants")
+    for part in np.split(array, 32):
+        b.constant(part, dtype)
+    graph = b.finish([node.result for node in b.nodes])
+    for old, new in zip(graph.nodes, round_trip(graph).nodes, strict=True):
+        f, w = (decode(np.asarray(n.attributes["value"]), dtype) for n in (new, old))
+        np.testing.assert_array_equal(f, w)
+        np.testing.assert_array_equal(np.signbit(f) & (f == 0), np.signbit(w) & (w == 0))
 
 
 @pytest.mark.parametrize("dtype", ALL, ids=str)

@@ -24,7 +24,6 @@ from ranvier.ir.dtype import (
     NARROW,
     U8,
     DType,
-    decode,
     encode,
 )
 from ranvier.ir.graph import TensorType
@@ -124,12 +123,6 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "elu": [{"alpha": 1.0, "scale": 1.0, "input_scale": 1.0},
             {"alpha": 1.5, "scale": 1.25, "input_scale": 0.5}],
     "clamp": [{"min": 0, "max": 6}, {"min": None, "max": 2}, {"min": 1, "max": None}],
-    "cast": [],
-    "narrow_cast": [{"dtype": BY_NAME[name], "saturate": saturate, "rounding": "nearest"}
-                    for name in ("f8e4m3fn", "f8e4m3fnuz", "f8e5m2", "f8e5m2fnuz", "f8e8m0",
-                                 "f6e2m3", "f6e3m2", "f4e2m1") for saturate in (False, True)] + [
-                    {"dtype": BY_NAME["f8e8m0"], "saturate": True, "rounding": rounding}
-                    for rounding in ("up", "down")],
 }  # fmt: skip
 _WIDE = {op.name for op in GROUPS["elementwise"] if op.width == "wide"}
 _SIGNLESS = {"relu", "clamp", "maximum", "minimum"}  # either zero will do
@@ -145,12 +138,6 @@ def elementwise(op: str) -> Iterator[Case]:
                 if _is_defined(op, given, attributes):
                     units, is_sum = _units(op, dtype), op == "gelu"
                     yield Case(op, given, attributes, units, is_sum, op not in _SIGNLESS)
-    if op == "cast":
-        yield from _casts()
-        yield from _narrow_to_wide()
-        yield from _wide_to_small_integers()
-    if op == "narrow_cast":
-        yield from _roundings()
 
 
 def _unary_names() -> set[str]:
@@ -212,63 +199,9 @@ def _is_defined(op: str, operands: tuple[Operand, ...], attributes: dict[str, An
     return all(np.broadcast_shapes(*(x.array.shape for x in operands)))
 
 
-def _casts() -> Iterator[Case]:
-    """Every pair of element types; floats to integers only within their range."""
-    for source in ALL:
-        for target in ALL:
-            x = edges(source)
-            if source.is_float and target.is_integer:
-                high = 100.0
-                x = numbers(source, 33, low=0 if target.kind == "uint" else -high, high=high)
-            yield Case("cast", (x,), {"dtype": target})
-    near_ties = 1 + np.array([1, 3, 5, 7])[:, None] * 2.0**-11 + np.array([-1, 0, 1]) * 2.0**-40
-    doubles = np.concatenate([near_ties, near_ties * 2.0**-20, -near_ties * 65472, [[1e300] * 3]])
-    yield Case("cast", (Operand(doubles, F64),), {"dtype": F16})
-
-
-def _narrow_to_wide() -> Iterator[Case]:
-    """Every byte of every narrow type; to integers only what they can hold."""
-    for source in NARROW:
-        for target in (*ALL, BY_NAME["i4"]):
-            x = edges(source).array
-            if target is not BOOL and not target.is_float:
-                number = decode(x, source).astype(np.float64)
-                least = 0 if target.kind == "uint" else -100
-                x = x[(number >= least) & (number <= 100)]
-            yield Case("cast", (Operand(x, source),), {"dtype": target})
-
-
-def _wide_to_small_integers() -> Iterator[Case]:
-    for source in ALL:
-        for target in (BY_NAME[name] for name in ("i4", "u4", "i2", "u2")):
-            yield Case("cast", (edges(source),), {"dtype": target})
-
-
-def _roundings() -> Iterator[Case]:
-    """Numbers of every format, the midpoints between them, and the neighbours of all of these."""
-    for attributes in VARIANTS["narrow_cast"]:
-        target = attributes["dtype"]
-        known = np.unique(np.abs(decode(edges(target).array, target).astype(np.float64)))
-        known = known[np.isfinite(known)]
-        known = np.append(known, [2 * known[-1] - known[-2], 3 * known[-1]])
-        near = np.concatenate([known, (known[1:] + known[:-1]) / 2])
-        with np.errstate(over="ignore"):
-            single = near.astype(np.float32)
-        below, above = np.nextafter(single, np.float32(0)), np.nextafter(single, np.float32(np.inf))
-        for source, values in (
-            (F32, np.concatenate([single, below, above])),
-            (F64, np.concatenate([near, near * (1 - 2.0**-50), near * (1 + 2.0**-50)])),
-        ):
-            signed = np.concatenate([values, -values]).astype(source.storage)
-            yield Case("narrow_cast", (Operand(signed, source),), attributes)
-
-
 # Index maps, gathers, sources ---------------------------------------------------------------------
 def views(op: str) -> Iterator[Case]:
     """Odd shapes, dims of size 1 and 0, several element types."""
-    if op == "bit_cast":
-        yield from _bit_casts()
-        return
     for dtype in PLAIN if op == "pad" else MOVED:
         x = numbers(dtype, 3, 5, 7)
         for attributes in _VIEWS[op]:
@@ -294,14 +227,6 @@ def views(op: str) -> Iterator[Case]:
         "concat": [Case(op, (empty, numbers(F32, 2, 4)), {"axis": 0})],
         "roll": [Case(op, (empty,), {"shifts": (1,), "axes": (1,)})],
     }.get(op, [])  # fmt: skip
-
-
-def _bit_casts() -> Iterator[Case]:
-    """Every pair of element types of one size."""
-    for source in (*ALL, *NARROW):
-        for target in (*ALL, *NARROW):
-            if source.size == target.size and target is not BOOL:
-                yield Case("bit_cast", (edges(source),), {"dtype": target})
 
 
 def _pad_value(dtype: DType, value: float) -> float | int | bool:

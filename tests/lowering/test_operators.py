@@ -13,7 +13,7 @@ from ranvier.ir.interpreter import interpret
 from ranvier.ir.operators import GROUPS, OPERATORS
 from ranvier.lowering.options import LoweringOptions
 from ranvier.target import Target
-from tests.lowering import operator_cases, window_cases
+from tests.lowering import cast_cases, operator_cases, window_cases
 from tests.lowering.native import CORES, HOST, NATIVE, difference, run_native
 from tests.lowering.operator_cases import Case, Numbers
 
@@ -38,7 +38,8 @@ EXACT = LoweringOptions(winograd=False)  # nothing that rounds otherwise than th
 def cases_of(op: str) -> list[Case]:
     """All cases of one operator."""
     operator_cases.restart()
-    return list(CASES[GROUP_OF[op]](op))
+    own = cast_cases.CASES.get(op)
+    return list(own() if own else CASES[GROUP_OF[op]](op))
 
 
 @pytest.mark.parametrize("op", OPERATORS)

@@ -123,8 +123,8 @@ def decode(array: Array, dtype: DType) -> Array:
 def encode(array: Array, dtype: DType) -> Array:
     """Computed array -> storage array of `dtype`: rounds to bf16, else casts as NumPy does.
 
-    Narrow types saturate, as `narrow.to_bits` says.
+    Narrow floats do not saturate: what a decoded array holds comes back, infinities included.
     """
     if dtype.is_narrow:
-        return narrow.to_bits(np.asarray(array), dtype.format, saturate=True)
+        return narrow.to_bits(np.asarray(array), dtype.format, saturate=False)
     return to_bf16(array) if dtype is BF16 else np.asarray(array).astype(dtype.storage)
