@@ -294,6 +294,29 @@ def test_bits_of_narrow_types(source: str, target: str) -> None:
     np.testing.assert_array_equal(found, bits.view(kinds[1]))
 
 
+@pytest.mark.parametrize("name", ["FLOAT8E5M2", "FLOAT4E2M1", "INT4", "UINT2"])
+def test_copies_and_padding_of_narrow_types(name: str) -> None:
+    code = TensorProto.DataType.Value(name)
+    kind = helper.tensor_dtype_to_np_dtype(code)
+    inputs = {"x": RANDOM.integers(0, 4, (3, 4)).astype(np.float32).astype(kind)}
+    value = numpy_helper.from_array(np.array([1.0], np.float32).astype(kind))
+    constants = {"pads": np.array([1, 0, 0, 2]), "one": np.array(1.0, np.float32).astype(kind),
+                 "shape": np.array([2, 6])}  # fmt: skip
+    nodes = [
+        helper.make_node("Pad", ["x", "pads", "one"], ["padded"]),
+        helper.make_node("ConstantOfShape", ["shape"], ["ones"], value=value),
+        helper.make_node("Concat", ["padded", "ones"], ["both"], axis=0),
+        helper.make_node("Transpose", ["both"], ["turned"]),
+        helper.make_node("Identity", ["turned"], ["y"]),
+    ]
+    (found,) = native(model_of(nodes, inputs, {"y": code}, constants, version=25), inputs)
+    one = np.array(1.0, np.float32).astype(kind)
+    padded = np.full((6, 6), one, kind)
+    padded[1:4, :4] = inputs["x"]
+    assert found.dtype == kind
+    np.testing.assert_array_equal(found.view(np.uint8), padded.T.view(np.uint8))
+
+
 def test_bits_of_another_width_are_refused() -> None:
     x = np.zeros(3, np.float32)
     node = helper.make_node("BitCast", ["x"], ["y"], to=TensorProto.INT64)

@@ -11,7 +11,7 @@ import numpy as np
 from ranvier.frontends.onnx.contents import Contents, Elements, Ratio, numbers
 from ranvier.frontends.onnx.refusal import Refusal
 from ranvier.ir.dim import Dim, Polynomial
-from ranvier.ir.dtype import BOOL, F32, I64, Array, DType, encode
+from ranvier.ir.dtype import BOOL, F32, I64, Array, DType, encode, from_numpy
 from ranvier.ir.graph import Attribute, GraphBuilder, Value
 
 Declared = tuple[Dim | None, ...]
@@ -60,7 +60,8 @@ class Call:
         if isinstance(value, Polynomial):
             wide = self.emit("dim", value=value, dtype=I64)
             return self.cast(wide, dtype)
-        number = bool(value) if dtype == BOOL else float(value) if dtype.is_float else int(value)
+        whole = bool if dtype == BOOL else int
+        number = float(value) if dtype.is_float or dtype.is_narrow else whole(value)
         return self.constant(encode(np.asarray(number), dtype), dtype)
 
     def vector(self, sizes: Sequence[Dim], dtype: DType = I64) -> Value:
@@ -73,6 +74,8 @@ class Call:
 
     def full(self, shape: Sequence[Dim], value: bool | float, dtype: DType) -> Value:
         """A tensor that has one number everywhere."""
+        if dtype.is_narrow:
+            return self.broadcast(self.scalar(value, dtype), shape)
         return self.emit("full", shape=tuple(shape), value=value, dtype=dtype)
 
     def iota(self, size: Dim, dtype: DType = I64, axis: int = 0, rank: int = 1) -> Value:
@@ -152,6 +155,11 @@ class Call:
             return x
         low = tuple(pairs.get(i, (0, 0))[0] for i in range(x.rank))
         high = tuple(pairs.get(i, (0, 0))[1] for i in range(x.rank))
+        if x.dtype.is_narrow:
+            stored = encode(np.asarray(value), x.dtype)
+            bits = self.emit("bit_cast", x, dtype=from_numpy(stored.dtype))
+            bits = self.emit("pad", bits, low=low, high=high, mode=mode, value=stored.item())
+            return self.emit("bit_cast", bits, dtype=x.dtype)
         return self.emit("pad", x, low=low, high=high, mode=mode, value=value)
 
     def concat(self, parts: Sequence[Value], axis: int) -> Value:
