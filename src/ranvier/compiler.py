@@ -20,10 +20,12 @@ from ranvier.codegen.host import host_ir
 from ranvier.codegen.image import Image, build_image
 from ranvier.compile_report import CompileReport, summarize
 from ranvier.ir import dim as dims
+from ranvier.ir.definitions import computed_symbols, map_inner_graphs
 from ranvier.ir.dim import Dim
 from ranvier.ir.graph import Graph, Value
 from ranvier.ir.printer import format_graph
 from ranvier.ir.verifier import verify
+from ranvier.lowering.kernels.control import LoopBegin, LoopEnd
 from ranvier.lowering.lower import lower
 from ranvier.lowering.options import LoweringOptions
 from ranvier.lowering.program import Buffer, Program, Step
@@ -35,6 +37,7 @@ from ranvier.passes.fold_constants import FoldConstants
 from ranvier.passes.fuse_attention import FuseAttention
 from ranvier.passes.legalize import Legalize
 from ranvier.passes.precision import Precision
+from ranvier.passes.sink_constants import SinkConstants
 from ranvier.target import Target
 
 Pass = Callable[[Graph], Graph]
@@ -71,7 +74,7 @@ def compile_graph(
     optimized = graph
     for each in pipeline(precision):
         clock.stage(type(each).__name__, 0.02)
-        optimized = each(optimized)
+        optimized = everywhere(each, optimized)
         if os.environ.get("RANVIER_DEBUG", "0") not in ("", "0"):
             verify(optimized, after=type(each).__name__)
     stages["optimized"] = format_graph(optimized)
@@ -98,16 +101,22 @@ def compile_graph(
     report = summarize(graph, optimized, lowered[0], emitted[0], precision, clock.seconds, options)
     entries["graph.txt"] = stages["optimized"].encode()
     entries["report.json"] = report.to_json().encode()
-    return Compiled(_manifest(graph, precision), programs, entries, report, stages)
+    return Compiled(_manifest(optimized, precision), programs, entries, report, stages)
 
 
 def pipeline(precision: str) -> Sequence[Pass]:
     """The target-independent passes, in order."""
     cleanup = (Canonicalize(), FoldConstants(), Canonicalize())
-    fused = (*cleanup, FoldBatchNorm(), Decompose(), *cleanup, FuseAttention())
+    sunk = (*cleanup, SinkConstants(), *cleanup)
+    fused = (*sunk, FoldBatchNorm(), Decompose(), *cleanup, FuseAttention())
     passes = (*fused, Legalize(), *cleanup)
     stored = passes if precision == "f32" else (*passes, Precision(precision), *cleanup)
     return (*stored, ExactProducts())
+
+
+def everywhere(change: Pass, graph: Graph) -> Graph:
+    """A pass on a graph and on all graphs inside its nodes, the inner ones first."""
+    return change(map_inner_graphs(graph, lambda inner: everywhere(change, inner)))
 
 
 class _Clock:
@@ -164,7 +173,25 @@ def _describe_program(
         tuple(expression(dim) for dim in code.dims),
         tuple(_describe_buffer(buffer, weights) for buffer in program.buffers),
         steps,
+        tuple(
+            rvr.Computed(n, code.dims.index(dims.of_atom(s))) for n, s in program.computed.items()
+        ),
+        tuple(program.reserved),
+        _loops(program),
     )
+
+
+def _loops(program: Program) -> tuple[rvr.Loop, ...]:
+    """The first and the last step of every loop, inner ones first."""
+    open_loops: list[tuple[int, LoopBegin]] = []
+    found: list[rvr.Loop] = []
+    for index, step in enumerate(program.steps):
+        if isinstance(step.kernel, LoopBegin):
+            open_loops.append((index, step.kernel))
+        elif isinstance(step.kernel, LoopEnd):
+            first, mark = open_loops.pop()
+            found.append(rvr.Loop(first, index, mark.pairs))
+    return tuple(found)
 
 
 def _describe_buffer(buffer: Buffer, weights: WeightEntries) -> rvr.Buffer:
@@ -202,6 +229,7 @@ def _manifest(graph: Graph, precision: str) -> rvr.Manifest:
         tree(graph.input_tree, [spec.name for spec in inputs]),
         tree(graph.output_tree, None, len(outputs)),
         {"ranvier": __version__, "llvmlite": llvmlite.__version__},
+        computed=tuple(computed_symbols(graph)),
     )  # fmt: skip
 
 

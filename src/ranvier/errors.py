@@ -6,7 +6,8 @@ RanvierError
 │   └── GraphError             RVR-E103  a graph is not well formed (a bug in a front end or a pass)
 ├── TargetError                RVR-E201  unknown target, or this CPU lacks what the code needs
 ├── ArtifactError              RVR-E301  the file is not a valid artifact
-└── InputError                 RVR-E401  a call's arguments do not fit the model's signature
+├── InputError                 RVR-E401  a call's arguments do not fit the model's signature
+└── ResourceError              RVR-E402  a call needs memory that the machine does not have
 """
 
 from __future__ import annotations
@@ -55,3 +56,9 @@ class InputError(RanvierError):
     """The arguments of a call do not fit the model's signature."""
 
     code = "RVR-E401"
+
+
+class ResourceError(RanvierError):
+    """A call needs memory that the machine does not have, for a size computed from its inputs."""
+
+    code = "RVR-E402"

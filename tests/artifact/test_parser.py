@@ -63,7 +63,7 @@ STEP = (*PROGRAM, "steps", 0)
     [
         (at("format"), 0, "manifest.format"),
         (at("format"), "1", "manifest.format"),
-        (at("format"), 2, "format 2"),
+        (at("format"), 3, "format 3"),
         (at("extra"), 1, "unknown key 'extra'"),
         (at("name"), DELETED, "'name' is missing"),
         (at("precision"), "int3", "manifest.precision"),

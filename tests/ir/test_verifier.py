@@ -9,7 +9,7 @@ import pytest
 
 from ranvier.errors import GraphError
 from ranvier.ir.dim import symbol
-from ranvier.ir.dtype import BF16, F32
+from ranvier.ir.dtype import BF16, F32, I64
 from ranvier.ir.graph import Graph, GraphBuilder, Node, TensorType, Value
 from ranvier.ir.verifier import RULES, verify
 
@@ -86,6 +86,13 @@ def two_ranges() -> Graph:
     return b.finish([x])
 
 
+def two_definitions() -> Graph:
+    b = GraphBuilder("definitions")
+    x = b.input("x", TensorType(I64, ()))
+    size = symbol("size", 0, 4)
+    return b.finish([b.add("bind_dim", x, dim=size), b.add("bind_dim", x, dim=size)])
+
+
 FAULTS = {
     "single assignment": repeated_definition,
     "names": same_name,
@@ -94,6 +101,7 @@ FAULTS = {
     "types": wrong_type,
     "attributes": attribute_of_no_kind,
     "symbols": two_ranges,
+    "sizes": two_definitions,
 }
 
 

@@ -423,6 +423,12 @@ def _normalization_variants(
 
 def selection(op: str) -> Iterator[Case]:
     """Ties, NaN, all element types, every axis."""
+    if op == "nonzero":
+        for shape in ((), (1,), (7,), (3, 0), (5, 40), (2, 3, 700)):
+            for share in (0.0, 0.3, 1.0):
+                mask = np.asarray(RANDOM.random(shape) < share)
+                yield Case(op, (Operand(mask, BOOL),), {"count": int(mask.sum())})
+        return
     for dtype in ALL:
         x = numbers(dtype, 4, 9, 3)
         for axis in range(3):

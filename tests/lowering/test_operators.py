@@ -42,7 +42,8 @@ def cases_of(op: str) -> list[Case]:
     return list(own() if own else CASES[GROUP_OF[op]](op))
 
 
-@pytest.mark.parametrize("op", OPERATORS)
+# Branches, loops and sizes from data have tests of their own: test_control.py.
+@pytest.mark.parametrize("op", [op for op in OPERATORS if GROUP_OF[op] != "control"])
 def test_operator(op: str) -> None:
     check_cases(op, cases_of(op), NATIVE)
 

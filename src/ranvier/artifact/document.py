@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ranvier.artifact.expression import expr_to_json
 from ranvier.artifact.format import (
+    FIRST_DTYPES,
     FORMAT_VERSION,
     Buffer,
     Manifest,
@@ -19,12 +20,14 @@ from ranvier.artifact.format import (
 
 def to_document(manifest: Manifest, programs: Sequence[Program]) -> dict[str, object]:
     """Return the JSON document of a manifest and its programs, ready for `json.dumps`."""
+    computed = {"computed": list(manifest.computed)} if manifest.computed else {}
     return {
-        "format": FORMAT_VERSION,
+        "format": needed_format(manifest, programs),
         "name": manifest.name,
         "precision": manifest.precision,
         "producer": dict(manifest.producer),
         "symbols": [{"name": s.name, "min": s.minimum, "max": s.maximum} for s in manifest.symbols],
+        **computed,
         "inputs": [_tensor_to_json(spec) for spec in manifest.inputs],
         "outputs": [_tensor_to_json(spec) for spec in manifest.outputs],
         "input_tree": tree_to_json(manifest.input_tree),
@@ -35,6 +38,16 @@ def to_document(manifest: Manifest, programs: Sequence[Program]) -> dict[str, ob
         },
         "programs": [_program_to_json(program) for program in programs],
     }
+
+
+def needed_format(manifest: Manifest, programs: Sequence[Program]) -> int:
+    """Return the oldest format that has what an artifact uses: older runtimes read it then."""
+    results = [step.result for program in programs for step in program.steps]
+    dtypes = {spec.dtype for spec in (*manifest.inputs, *manifest.outputs)}
+    dtypes |= {result.dtype for result in results if result is not None}
+    has_loops = any(program.loops for program in programs)
+    is_new = manifest.computed or has_loops or not dtypes <= FIRST_DTYPES
+    return FORMAT_VERSION if is_new else 1
 
 
 def tree_to_json(tree: Tree) -> object:
@@ -101,4 +114,20 @@ def _program_to_json(program: Program) -> dict[str, object]:
         "dims": [expr_to_json(dim) for dim in program.dims],
         "buffers": [_buffer_to_json(buffer) for buffer in program.buffers],
         "steps": [_step_to_json(step) for step in program.steps],
+        **_control_to_json(program),
     }
+
+
+def _control_to_json(program: Program) -> dict[str, object]:
+    """What only programs with sizes from data, branches or loops have."""
+    found: dict[str, object] = {}
+    if program.computed:
+        found["computed"] = [{"name": each.name, "dim": each.dim} for each in program.computed]
+    if program.reserved:
+        found["reserved"] = list(program.reserved)
+    if program.loops:
+        found["loops"] = [
+            {"first": each.first, "last": each.last, "pairs": [list(pair) for pair in each.pairs]}
+            for each in program.loops
+        ]
+    return found

@@ -12,14 +12,16 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
-from ranvier.artifact.expression import INTEGER_LIMIT, THREADS, Expr, parse_expr
+from ranvier.artifact.expression import INTEGER_LIMIT, THREADS, Expr, parse_expr, symbols_of
 from ranvier.artifact.format import (
     CODE_SYMBOLS,
     DTYPES,
     FORMAT_VERSION,
     WEIGHT_ALIGNMENT,
     Buffer,
+    Computed,
     Entry,
+    Loop,
     Manifest,
     Program,
     Step,
@@ -86,15 +88,18 @@ def parse_manifest(document: Mapping[str, object]) -> Manifest:
         "output_tree",
         "entries",
     )
-    top = _object(document, "manifest", (*keys, "producer", "programs"))
+    top = _object(document, "manifest", (*keys, "producer", "programs"), ("computed",))
     symbols = _unique(_list(top["symbols"], "manifest.symbols", _symbol), "manifest.symbols")
-    names = (*(symbol.name for symbol in symbols), THREADS)
+    given = (*(symbol.name for symbol in symbols), THREADS)
+    computed = _list(top.get("computed", []), "manifest.computed", _symbol_name)
+    if len({*given, *computed}) != len(given) + len(computed):
+        raise ArtifactError("manifest.computed: a symbol appears twice")
 
-    def tensor(value: object, where: str) -> TensorSpec:
-        return _tensor(value, where, names)
+    def tensors(key: str, names: Collection[str]) -> tuple[TensorSpec, ...]:
+        where = f"manifest.{key}"
+        return _unique(_list(top[key], where, lambda v, w: _tensor(v, w, names)), where)
 
-    inputs = _unique(_list(top["inputs"], "manifest.inputs", tensor), "manifest.inputs")
-    outputs = _unique(_list(top["outputs"], "manifest.outputs", tensor), "manifest.outputs")
+    inputs, outputs = tensors("inputs", given), tensors("outputs", (*given, *computed))
     targets = _list(top["programs"], "manifest.programs", _target)
     if not targets:
         raise ArtifactError("manifest.programs: there is no program")
@@ -109,6 +114,7 @@ def parse_manifest(document: Mapping[str, object]) -> Manifest:
         producer=_map(top["producer"], "manifest.producer", _string),
         entries=_entries(top["entries"]),
         targets=targets,
+        computed=computed,
     )
 
 
@@ -121,7 +127,7 @@ def parse_program(document: Mapping[str, object], manifest: Manifest, index: int
     programs = document["programs"]
     assert isinstance(programs, list)  # parse_manifest has checked it
     where = f"manifest.programs[{index}]"
-    top = _object(programs[index], where, _PROGRAM_KEYS)
+    top = _object(programs[index], where, _PROGRAM_KEYS, _CONTROL_KEYS)
     code = _entry_reference(top["code"], f"{where}.code", manifest)
     symbols = _map(
         top["symbols"],
@@ -137,13 +143,29 @@ def parse_program(document: Mapping[str, object], manifest: Manifest, index: int
     unwritten = [spec.name for i, spec in enumerate(manifest.outputs) if i not in written]
     if unwritten:
         raise ArtifactError(f"{where}.buffers: no buffer for output {', '.join(unwritten)}")
+    dims = _list(top["dims"], f"{where}.dims", lambda v, w: parse_expr(v, names, w))
+    steps = _list(top["steps"], f"{where}.steps", lambda v, w: _step(v, w, buffers, names))
+    computed = _list(
+        top.get("computed", []), f"{where}.computed", lambda v, w: _computed(v, w, dims, manifest)
+    )
+    if [each.name for each in computed] != list(manifest.computed):
+        raise ArtifactError(f"{where}.computed: expected one entry for each of manifest.computed")
+    reserved = _list(
+        top.get("reserved", []), f"{where}.reserved", lambda v, w: _reserved(v, w, buffers)
+    )
+    _check_reserved(buffers, reserved, manifest, where)
     return Program(
         target=manifest.targets[index],
         code=code,
         symbols=symbols,
-        dims=_list(top["dims"], f"{where}.dims", lambda v, w: parse_expr(v, names, w)),
+        dims=dims,
         buffers=buffers,
-        steps=_list(top["steps"], f"{where}.steps", lambda v, w: _step(v, w, buffers, names)),
+        steps=steps,
+        computed=computed,
+        reserved=reserved,
+        loops=_list(
+            top.get("loops", []), f"{where}.loops", lambda v, w: _loop(v, w, len(steps), buffers)
+        ),
     )
 
 
@@ -151,6 +173,7 @@ _T = TypeVar("_T")
 _Named = TypeVar("_Named", Symbol, TensorSpec)
 _C = TypeVar("_C", bound=str)
 _PROGRAM_KEYS = ("target", "isa", "features", "code", "symbols", "dims", "buffers", "steps")
+_CONTROL_KEYS = ("computed", "reserved", "loops")
 
 
 def _object_without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -233,11 +256,64 @@ def _unique(items: tuple[_Named, ...], where: str) -> tuple[_Named, ...]:
 
 def _symbol(value: object, where: str) -> Symbol:
     top = _object(value, where, ("name", "min", "max"))
-    name = _string(top["name"], f"{where}.name")
-    if not _IDENTIFIER.fullmatch(name) or name == THREADS:
-        raise ArtifactError(f"{where}.name: {name!r:.80} is reserved or not an identifier")
+    name = _symbol_name(top["name"], f"{where}.name")
     low = _integer(top["min"], f"{where}.min", 0, INTEGER_LIMIT - 1)
     return Symbol(name, low, _integer(top["max"], f"{where}.max", low, INTEGER_LIMIT - 1))
+
+
+def _symbol_name(value: object, where: str) -> str:
+    name = _string(value, where)
+    if not _IDENTIFIER.fullmatch(name) or name == THREADS:
+        raise ArtifactError(f"{where}: {name!r:.80} is reserved or not an identifier")
+    return name
+
+
+def _computed(value: object, where: str, dims: Sequence[Expr], manifest: Manifest) -> Computed:
+    top = _object(value, where, ("name", "dim"))
+    number = _integer(top["dim"], f"{where}.dim", 0, len(dims) - 1)
+    name = _string(top["name"], f"{where}.name")
+    if name not in manifest.computed or dims[number] != name:
+        raise ArtifactError(f"{where}: dim {number} is not the computed symbol {name!r:.80}")
+    return Computed(name, number)
+
+
+def _reserved(value: object, where: str, buffers: Sequence[Buffer]) -> int:
+    number = _integer(value, where, 0, len(buffers) - 1)
+    if buffers[number].kind not in ("temporary", "output"):
+        raise ArtifactError(f"{where}: buffer {number} is an {buffers[number].kind}")
+    return number
+
+
+def _check_reserved(
+    buffers: Sequence[Buffer], reserved: Sequence[int], manifest: Manifest, where: str
+) -> None:
+    """What the plan cannot size has to be reserved."""
+    if len(set(reserved)) != len(reserved):
+        raise ArtifactError(f"{where}.reserved: a buffer appears twice")
+    for number, buffer in enumerate(buffers):
+        unknown = symbols_of(buffer.size) & set(manifest.computed)
+        if unknown and number not in reserved:
+            raise ArtifactError(
+                f"{where}.buffers[{number}]: its size needs {', '.join(sorted(unknown))}, which "
+                "is not known before the call; it must be reserved"
+            )
+
+
+def _loop(value: object, where: str, steps: int, buffers: Sequence[Buffer]) -> Loop:
+    top = _object(value, where, ("first", "last", "pairs"))
+    first = _integer(top["first"], f"{where}.first", 0, steps - 1)
+
+    def pair(v: object, w: str) -> tuple[int, int]:
+        numbers = _list(v, w, lambda n, at: _integer(n, at, 0, len(buffers) - 1))
+        if len(numbers) != 2 or any(buffers[n].kind != "temporary" for n in numbers):
+            raise ArtifactError(f"{w}: expected two temporary buffers, got {v!r:.80}")
+        return numbers[0], numbers[1]
+
+    return Loop(
+        first,
+        _integer(top["last"], f"{where}.last", first, steps - 1),
+        _list(top["pairs"], f"{where}.pairs", pair),
+    )
 
 
 def _dtype(value: object, where: str) -> str:
@@ -331,7 +407,7 @@ def _entry_reference(value: object, where: str, manifest: Manifest) -> str:
 
 
 def _target(value: object, where: str) -> Target:
-    top = _object(value, where, _PROGRAM_KEYS)
+    top = _object(value, where, _PROGRAM_KEYS, _CONTROL_KEYS)
     return Target(
         name=_string(top["target"], f"{where}.target"),
         isa=_string(top["isa"], f"{where}.isa"),

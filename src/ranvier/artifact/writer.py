@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ranvier.artifact.checksum import sha256, sum64
 from ranvier.artifact.container import Layout, Member
-from ranvier.artifact.document import to_document
+from ranvier.artifact.document import needed_format, to_document
 from ranvier.artifact.format import FORMAT_VERSION, Entry, Manifest, Program, is_entry_name
 from ranvier.artifact.parser import load_document, parse_manifest, parse_program
 from ranvier.errors import CompileError
@@ -52,14 +52,13 @@ def write_artifact(
     described = replace(
         manifest, entries={name: _describe(payload) for name, payload in payloads.items()}
     )
-    text = json.dumps(
-        to_document(described, programs), separators=(",", ":"), ensure_ascii=False
-    ).encode()
+    document = to_document(described, programs)
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
     _check(text)
     contents = {MANIFEST: memoryview(text), **payloads}
     layout = Layout(
         [Member(name, len(payload), zlib.crc32(payload)) for name, payload in contents.items()],
-        artifact_comment(sha256(text)),
+        artifact_comment(sha256(text), needed_format(described, programs)),
     )
     with _replacing(os.fspath(path)) as file:
         for place in layout.placed:
@@ -68,9 +67,9 @@ def write_artifact(
         file.write(layout.tail)
 
 
-def artifact_comment(manifest_sha256: str) -> bytes:
+def artifact_comment(manifest_sha256: str, version: int = FORMAT_VERSION) -> bytes:
     """Return the zip comment: what the file is, its format version, its manifest's SHA-256."""
-    return f"ranvier-artifact format={FORMAT_VERSION} sha256={manifest_sha256}".encode()
+    return f"ranvier-artifact format={version} sha256={manifest_sha256}".encode()
 
 
 def _as_bytes(payload: Payload) -> memoryview:

@@ -175,6 +175,64 @@ done:
   ret void
 }
 
+; Makes the memory of a buffer at least %bytes large: a pointer and a capacity in the pool of the
+; context. What it holds is copied when %keep is set. Memory grows by half at least, so a buffer
+; that grows row by row is copied rarely. Word 24 tells when there is no memory, or not that much.
+define hidden void @ranvier_reserve(ptr %context, i64 %place, i64 %bytes, i64 %keep) #0 {
+entry:
+  %pool.at = getelementptr inbounds i64, ptr %context, i64 7
+  %pool = load ptr, ptr %pool.at, align 8
+  %slot = getelementptr inbounds i64, ptr %pool, i64 %place
+  %capacity.at = getelementptr inbounds i64, ptr %slot, i64 1
+  %capacity = load i64, ptr %capacity.at, align 8
+  %fits = icmp ule i64 %bytes, %capacity
+  %is.there = icmp ne i64 %capacity, 0
+  %enough = and i1 %fits, %is.there
+  br i1 %enough, label %done, label %grow
+grow:
+  %limit.at = getelementptr inbounds i64, ptr %context, i64 27
+  %limit = load i64, ptr %limit.at, align 8
+  %excessive = icmp ugt i64 %bytes, %limit
+  br i1 %excessive, label %fault, label %allocate
+allocate:
+  %half = lshr i64 %capacity, 1
+  %grown = add i64 %capacity, %half
+  %is.small = icmp ult i64 %grown, %bytes
+  %wanted = select i1 %is.small, i64 %bytes, i64 %grown
+  %padded = add i64 %wanted, 127
+  %rounded = and i64 %padded, -64
+  %aligned.alloc.at = getelementptr inbounds i64, ptr %context, i64 28
+  %aligned.alloc = load ptr, ptr %aligned.alloc.at, align 8
+  %new = call ptr %aligned.alloc(i64 64, i64 %rounded)
+  %none = icmp eq ptr %new, null
+  br i1 %none, label %fault, label %move
+move:
+  %old = load ptr, ptr %slot, align 8
+  %is.kept = icmp ne i64 %keep, 0
+  br i1 %is.kept, label %copy, label %replace
+copy:
+  %c = call ptr @memcpy(ptr %new, ptr %old, i64 %capacity)
+  br label %replace
+replace:
+  %free.at = getelementptr inbounds i64, ptr %context, i64 29
+  %free = load ptr, ptr %free.at, align 8
+  call void %free(ptr %old)
+  store ptr %new, ptr %slot, align 8
+  store i64 %rounded, ptr %capacity.at, align 8
+  br label %done
+fault:
+  %kind.at = getelementptr inbounds i64, ptr %context, i64 24
+  store i64 2, ptr %kind.at, align 8
+  %number = lshr i64 %place, 1
+  %which.at = getelementptr inbounds i64, ptr %context, i64 25
+  store i64 %number, ptr %which.at, align 8
+  %bytes.at = getelementptr inbounds i64, ptr %context, i64 26
+  store i64 %bytes, ptr %bytes.at, align 8
+  br label %done
+done:
+  ret void
+}
+
 ; Body of a worker thread (a pthread start routine). The seat is two words: the group block and the
 ; thread's number.
 define hidden ptr @ranvier_worker(ptr %seat) #0 {

@@ -141,6 +141,8 @@ class IndexEmitter:
         f = self._builder
         if atom.op in ("min", "max"):
             return f.call(f"llvm.s{atom.op}.i64", I64, a, b)
+        if not _positive(atom.right):  # nothing is stored for sizes of 0, but they must not trap
+            b = f.select(f.compare("icmp eq", b, int_const(0)), int_const(1), b)
         if _non_negative(atom.left) and _non_negative(atom.right):
             return f.binary("udiv" if atom.op == "//" else "urem", a, b)
         quotient, rest = f.binary("sdiv", a, b), f.binary("srem", a, b)
@@ -296,3 +298,8 @@ def _in_i32(dim: Dim) -> bool:
 def _non_negative(dim: Dim) -> bool:
     low, _ = dims.bounds(dim)
     return low is not None and low >= 0
+
+
+def _positive(dim: Dim) -> bool:
+    low, _ = dims.bounds(dim)
+    return low is not None and low > 0

@@ -96,6 +96,14 @@ class Polynomial:
     def _hash(self) -> int:
         return hash(self.terms)
 
+    @cached_property
+    def symbol(self) -> Symbol | None:
+        """The symbol that this dim is, when it is nothing else."""
+        ((term, factor), *others) = self.terms
+        if others or factor != 1 or len(term) != 1 or not isinstance(term[0], Symbol):
+            return None
+        return term[0]
+
     def __hash__(self) -> int:
         return self._hash
 

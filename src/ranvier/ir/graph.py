@@ -3,11 +3,12 @@
 graph  := name (inputs: Value*) (outputs: Value*) nodes: Node*    -- SSA, topologically ordered
 value  := name : dtype [dim, ...]
 node   := results = op(operands) {attributes} @ source            -- file:line of the user's model
-attribute := int | float | bool | str | DType | ndarray | Dim | None | tuple of these
+attribute := int | float | bool | str | DType | ndarray | Dim | Graph | None | tuple of these
 
-Dims are in the logical order of the user's model. Where the elements lie in memory is decided by
-lowering. Values and nodes compare by identity; a pass builds a new `Graph` and never changes a node
-that it was given.
+A graph inside a node (a branch, the body of a loop) sees nothing of the graph around it but its
+inputs and the symbols of dims. Dims are in the logical order of the user's model. Where the
+elements lie in memory is decided by lowering. Values and nodes compare by identity; a pass builds a
+new `Graph` and never changes a node that it was given.
 """
 
 from __future__ import annotations
@@ -206,7 +207,20 @@ class GraphBuilder:
         self, outputs: Sequence[Value], output_names: Sequence[str] = (), **trees: object
     ) -> Graph:
         """The graph; `trees` are `input_tree` and `output_tree`."""
-        names = tuple(output_names) or tuple(value.name for value in outputs)
+        names = tuple(output_names) or _different([value.name for value in outputs])
         return Graph(
             self.name, tuple(self.inputs), tuple(outputs), tuple(self.nodes), names, **trees
         )
+
+
+def _different(names: Sequence[str]) -> tuple[str, ...]:
+    """`names`, numbered where they repeat."""
+    taken: set[str] = set()
+    found = []
+    for name in names:
+        new, count = name, 1
+        while new in taken:
+            new, count = f"{name}_{count}", count + 1
+        taken.add(new)
+        found.append(new)
+    return tuple(found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,17 +27,31 @@ def interpret(
     `watch(value, array)` sees every value as it is computed. Raises InputError when `inputs` do not
     fit the graph.
     """
-    arrays = _given_arrays(graph, inputs)
+    given = _given_arrays(graph, inputs)
     sizes = solve_symbols({v.name: v.shape for v in graph.inputs}, inputs, symbols or {})
-    releases = _releases(graph)
-    for node, dead in zip(graph.nodes, releases, strict=True):
+    results = run(graph, given, sizes, watch)
+    names = graph.output_names or tuple(value.name for value in graph.outputs)
+    return dict(zip(names, results, strict=True))
+
+
+def run(
+    graph: Graph,
+    inputs: Sequence[Array],
+    symbols: dict[str, int],
+    watch: Callable[[Value, Array], None] | None = None,
+) -> list[Array]:
+    """Output arrays for input arrays, both in order; the symbols that nodes define are added to
+    `symbols`.
+    """
+    arrays = dict(zip(graph.inputs, inputs, strict=True))
+    for node, dead in zip(graph.nodes, _releases(graph), strict=True):
         results = evaluate_operator(
             node.op,
             [arrays[operand] for operand in node.operands],
             [operand.type for operand in node.operands],
             node.attributes,
             [result.type for result in node.results],
-            sizes,
+            symbols,
             node.source,
         )
         for value, array in zip(node.results, results, strict=True):
@@ -46,21 +60,20 @@ def interpret(
                 watch(value, array)
         for value in dead:
             del arrays[value]
-    names = graph.output_names or tuple(value.name for value in graph.outputs)
-    return {name: arrays[value] for name, value in zip(names, graph.outputs, strict=True)}
+    return [arrays[value] for value in graph.outputs]
 
 
-def _given_arrays(graph: Graph, inputs: Mapping[str, Array]) -> dict[Value, Array]:
+def _given_arrays(graph: Graph, inputs: Mapping[str, Array]) -> list[Array]:
     expected = {value.name for value in graph.inputs}
     if expected != inputs.keys():
         raise InputError(f"{graph.name} takes inputs {sorted(expected)}, got {sorted(inputs)}")
-    arrays: dict[Value, Array] = {}
+    arrays = []
     for value in graph.inputs:
         array = np.asarray(inputs[value.name])
         if array.dtype != value.dtype.storage:
             wanted = value.dtype.storage
             raise InputError(f"input {value.name!r} needs {wanted} elements, got {array.dtype}")
-        arrays[value] = array
+        arrays.append(array)
     return arrays
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -79,6 +79,7 @@ class _Line:
 @dataclass
 class _Parser:
     tensors: Mapping[str, Array]
+    graphs: Mapping[str, Graph]
     symbols: dict[str, Dim] = field(default_factory=dict)
     values: dict[str, Value] = field(default_factory=dict)
     inputs: list[Value] = field(default_factory=list)
@@ -91,7 +92,7 @@ class _Parser:
         if line.accept("symbol"):
             name, low = line.take("name"), int(line.take("number"))
             line.expect("..")
-            high = None if line.accept("*") else int(line.take("number"))
+            high = None if line.accept("*") else self.dim(line)
             self.symbols[name] = symbol(name, low, high)
         elif line.accept("input"):
             self.inputs.append(self.value(line))
@@ -174,6 +175,8 @@ class _Parser:
             return text
         if line.accept("tensor"):
             return self.tensor(line)
+        if line.accept("graph"):
+            return self.graph(line)
         return self.scalar(line)
 
     def scalar(self, line: _Line) -> Attribute:
@@ -186,6 +189,12 @@ class _Parser:
             raise GraphError(f"line {line.number}: {name} is not an attribute")
         word = _WORDS[name]
         return -word if sign < 0 and isinstance(word, float) else word
+
+    def graph(self, line: _Line) -> Graph:
+        name = json.loads(line.take("string"))
+        if name not in self.graphs:
+            raise GraphError(f"line {line.number}: no block after this one is graph {name!r}")
+        return self.graphs[name]
 
     def tensor(self, line: _Line) -> _Tensor:
         if line.kind() == "digest":
@@ -262,14 +271,26 @@ def parse(text: str, tensors: Mapping[str, Array] | None = None) -> Graph:
     the text is not known to be valid.
     """
     lines = [(n, line.strip()) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
-    if len(lines) < 2 or lines[-1][1] != "}":
+    ends = [position + 1 for position, (_, line) in enumerate(lines) if line == "}"]
+    if not ends or ends[-1] != len(lines):
         raise GraphError('a graph is written as graph "name" { ... }')
+    graphs: dict[str, Graph] = {}
+    for first, end in reversed(list(zip([0, *ends], ends, strict=False))):  # inner graphs first
+        graph = _block(lines[first:end], tensors or {}, graphs)
+        if graphs.setdefault(graph.name, graph) is not graph:
+            raise GraphError(f"line {lines[first][0]}: two graphs are called {graph.name!r}")
+    return graph
+
+
+def _block(
+    lines: Sequence[tuple[int, str]], tensors: Mapping[str, Array], graphs: Mapping[str, Graph]
+) -> Graph:
     head = _line(*lines[0])
     head.expect("graph")
     name = json.loads(head.take("string"))
     head.expect("{")
     head.end()
-    parser = _Parser(tensors or {})
+    parser = _Parser(tensors, graphs)
     for number, line in lines[1:-1]:
         label, _, rest = line.partition(" ")
         if label in ("input_tree", "output_tree"):

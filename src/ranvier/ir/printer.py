@@ -1,7 +1,8 @@
 """Graphs as text. `parser.parse` reads the same form back.
 
-text      := "graph" string "{" line* "}"
-line      := "symbol" name int ".." (int | "*")
+text      := block+          -- the graph, then those inside its nodes, to which nodes refer by name
+block     := "graph" string "{" line* "}"
+line      := "symbol" name int ".." (dim | "*")
            | "input" value | "output" string "=" reference
            | "input_tree" json | "output_tree" json
            | value ("," value)* "=" op "(" references ")" [attributes] ["@" string]
@@ -10,6 +11,7 @@ value     := reference ":" dtype "[" [dim ("," dim)*] "]"
 reference := "%" (word | string)
 attributes:= "{" name "=" attribute ("," name "=" attribute)* "}"
 attribute := int | float | true | false | none | string | dtype | "<" dim ">" | tensor | tuple
+           | "graph" string
 tuple     := "(" [attribute ("," attribute)* [","]] ")"
 tensor    := "tensor" "[" [number ("," number)*] "]" | "tensor" "#" digest
 
@@ -27,6 +29,7 @@ from collections.abc import Iterable, MutableMapping
 
 import numpy as np
 
+from ranvier.ir.definitions import all_graphs
 from ranvier.ir.dim import Polynomial, Symbol, symbols
 from ranvier.ir.dtype import BOOL, Array, DType, decode
 from ranvier.ir.graph import Attribute, Graph, Node, Value
@@ -40,7 +43,20 @@ def format_graph(
     tensors: MutableMapping[str, Array] | None = None,
     inline_elements: int = INLINE_ELEMENTS,
 ) -> str:
-    """The text of a graph; `tensors` collects the constants that are not inline, by digest."""
+    """The text of a graph; `tensors` collects the constants that are not inline, by digest.
+
+    Graphs inside nodes follow as blocks of their own; raises ValueError when two have one name.
+    """
+    blocks: dict[str, Graph] = {}
+    for each in all_graphs(graph):
+        if blocks.setdefault(each.name, each) is not each:
+            raise ValueError(f"two graphs are called {each.name!r}")
+    return "".join(_format_block(each, tensors, inline_elements) for each in blocks.values())
+
+
+def _format_block(
+    graph: Graph, tensors: MutableMapping[str, Array] | None, inline_elements: int
+) -> str:
     lines = [f"graph {json.dumps(graph.name)} {{"]
     lines += [f"  {_format_symbol(symbol)}" for symbol in graph_symbols(graph).values()]
     lines += [f"  input {format_value(value)}" for value in graph.inputs]
@@ -89,6 +105,8 @@ def format_attribute(value: Attribute) -> str:
         return _format_float(value)
     if isinstance(value, Polynomial):
         return f"<{value}>"
+    if isinstance(value, Graph):
+        return f"graph {json.dumps(value.name)}"
     if isinstance(value, (int, DType)):
         return str(value)
     if isinstance(value, tuple):
@@ -118,6 +136,7 @@ def _collect(entries: Iterable[object], found: dict[str, Symbol]) -> None:
     for entry in entries:
         if isinstance(entry, Polynomial):
             for name, symbol in symbols(entry).items():
+                _collect([symbol.maximum], found)
                 found.setdefault(name, symbol)
         elif isinstance(entry, tuple):
             _collect(entry, found)

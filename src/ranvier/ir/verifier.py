@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ranvier.errors import CompileError, GraphError
+from ranvier.ir.definitions import all_graphs, defined_symbols
 from ranvier.ir.dim import Symbol, symbols
 from ranvier.ir.dtype import Array
 from ranvier.ir.graph import Graph, Node, TensorType, Value
@@ -38,6 +39,9 @@ def verify(graph: Graph, after: str = "") -> Graph:
     Raises GraphError otherwise: what is wrong, the nodes around it, and `after`, the name of the
     pass that ran last.
     """
+    for inner in all_graphs(graph):
+        if inner is not graph:
+            verify(inner, after)
     faults = [(name, fault) for name, rule in RULES.items() for fault in rule(graph)]
     if not faults:
         return graph
@@ -153,6 +157,15 @@ def _symbols_agree(graph: Graph) -> Iterator[Fault]:
                     yield Fault(f"the symbol {name} has two ranges", index)
 
 
+def _sizes_defined_once(graph: Graph) -> Iterator[Fault]:
+    seen: set[str] = set()
+    for index, node in enumerate(graph.nodes):
+        for name in defined_symbols(node):
+            if name in seen:
+                yield Fault(f"the symbol {name} is defined twice", index)
+            seen.add(name)
+
+
 RULES: dict[str, Rule] = {
     "single assignment": _defined_once,
     "names": _named_once,
@@ -161,4 +174,5 @@ RULES: dict[str, Rule] = {
     "types": _typed,
     "attributes": _attributes_printable,
     "symbols": _symbols_agree,
+    "sizes": _sizes_defined_once,
 }

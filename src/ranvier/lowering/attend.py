@@ -28,7 +28,7 @@ from ranvier.lowering.kernels.attention import (
 from ranvier.lowering.kernels.nest import Store
 from ranvier.lowering.nests import moved_bytes
 from ranvier.lowering.products import inline_chain
-from ranvier.lowering.program import Buffer, Step, Tensor
+from ranvier.lowering.program import Step
 from ranvier.lowering.scope import KernelScope, flatten, linear_offset
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ def lower_attention(lowering: Lowering, root: Node, epilogue: Epilogue) -> None:
         scalars=(),
     )
     scratch_size = scratch_bytes(kernel, lowering.target.has_bf16_dot) * THREADS
-    number = lowering.program.add_buffer(Buffer("temporary", scratch_size))
-    scratch = scope.operand(Tensor(number, F32, (scratch_size // 4,), (1,)), written=True)
+    memory = lowering.scratch(F32, scratch_size // F32.size)
+    scratch = scope.operand(memory, written=True)
     kernel = replace(kernel, scratch_operand=scratch, operand_count=len(scope.tensors))
     described, scalars = _canonical(kernel, scope)
     lowering.add_step(

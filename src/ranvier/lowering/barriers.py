@@ -3,7 +3,8 @@ has written, or that write what one has read.
 
 Steps without a meeting between them form a *stage*: the projections of one attention, the branches
 of an Inception block. A thread that is done with its share of one begins the next at once, so a
-stage balances as a whole. The memory plan keeps all buffers of a stage apart.
+stage balances as a whole. The memory plan keeps all buffers of a stage apart. All meet at the marks
+of branches and loops, and behind a `Reserve`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ranvier.lowering.kernels.control import MARKS, LoopEnd, Reserve
 from ranvier.lowering.program import Step
 
 
@@ -22,7 +24,9 @@ def place_barriers(steps: Sequence[Step]) -> list[Step]:
     for step in steps:
         reads, writes = set(step.reads), set(step.writes)
         meets = not placed or bool(written & (reads | writes) or read & writes)
-        if meets:
+        if isinstance(step.kernel, MARKS):
+            meets = not isinstance(step.kernel, LoopEnd)  # the head, which follows it, meets
+        if meets or (placed and isinstance(placed[-1].kernel, (Reserve, LoopEnd))):
             read, written = set(), set()
         read |= reads
         written |= writes

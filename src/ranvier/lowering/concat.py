@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ranvier.ir import dim as dims
+from ranvier.ir.definitions import symbols_of
 from ranvier.ir.dim import Dim
 from ranvier.ir.graph import Graph, Node, Value
 from ranvier.lowering.program import Tensor
@@ -73,6 +74,9 @@ def plan_placements(graph: Graph, lowering: Lowering) -> dict[Value, Placement]:
 
 
 def _can_be_placed(operand: Value, node: Node, lowering: Lowering) -> bool:
+    sizes = symbols_of([tuple(node.result.shape)])
+    if not sizes.keys().isdisjoint(lowering.program.computed):
+        return False  # the size of the result may become known later than the operand
     from ranvier.lowering.inline import VIEWS
 
     producer = lowering.producer_or_none(operand)

@@ -23,7 +23,7 @@ from ranvier.lowering.products import (
     column_variable,
     flatten_dim,
 )
-from ranvier.lowering.program import Buffer, Tensor
+from ranvier.lowering.program import Tensor
 from ranvier.lowering.scope import KernelScope, linear_offset
 
 if TYPE_CHECKING:
@@ -204,9 +204,7 @@ def _pack_at_run_time(
     body = Inliner(lowering, scope).element(b, broadcast_indices(b, indices), source.guards)
     expression = _zero_outside(body, source.guards)
     batches = dims.product(loop.extent for loop in batch)
-    size = batches * layout.size
-    buffer = lowering.program.add_buffer(Buffer("temporary", size * layout.dtype.size))
-    tensor = Tensor(buffer, layout.dtype, (size,), (1,))
+    tensor = lowering.scratch(layout.dtype, batches * layout.size)
     flat = flatten_batch(lead)
     offset = flat * layout.size + layout.offset(
         panel.variable, 0, step.variable, column.variable, element.variable

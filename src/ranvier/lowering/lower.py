@@ -7,28 +7,37 @@ returns is written to memory; everything else is inlined into its consumers (`in
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
 from ranvier.errors import UnsupportedOperatorError
 from ranvier.ir import dim as dims
+from ranvier.ir.definitions import all_graphs, computed_symbols
+from ranvier.ir.dim import Dim
 from ranvier.ir.dtype import Array, DType, decode
 from ranvier.ir.graph import Graph, Node, TensorType, Value
-from ranvier.lowering import attend, concat, contract, convolve, scatter, sort
+from ranvier.lowering import attend, compact, concat, contract, control, convolve, scatter, sort
 from ranvier.lowering.barriers import place_barriers
 from ranvier.lowering.epilogue import Epilogue, is_contraction, plan_epilogues
 from ranvier.lowering.inline import HAS_REDUCTION, RULES, VIEWS, Inliner, row_major
+from ranvier.lowering.kernels.control import Request, Reserve
 from ranvier.lowering.layout import ELEMENTWISE, channels_last, physical_order
 from ranvier.lowering.nests import add_nest
 from ranvier.lowering.options import LoweringOptions
 from ranvier.lowering.program import Buffer, Program, Step, Tensor
+from ranvier.lowering.reservations import join_reservations, planned_size
 from ranvier.lowering.scope import KernelScope, linear_offset
 from ranvier.target import Target
 
 STEPS = {  # operators with kernels of their own, which write every result
+    "bind_dim": control.lower_bind_dim,
     "concat": concat.lower_concat,
+    "if": control.lower_if,
+    "loop": control.lower_loop,
+    "nonzero": compact.lower_nonzero,
     "scatter_elements": scatter.lower_scatter,
     "scatter_nd": scatter.lower_scatter,
     "sort": sort.lower_sort,
@@ -73,26 +82,46 @@ def lower(graph: Graph, target: Target, options: LoweringOptions | None = None) 
     missing = unsupported(graph)
     if missing:
         raise UnsupportedOperatorError(_describe_missing(missing))
-    return Lowering(graph, target, options or LoweringOptions()).run()
+    program = Program(computed=computed_symbols(graph))
+    Lowering(graph, target, options or LoweringOptions(), program).run()
+    program.steps = place_barriers(join_reservations(program.steps))
+    return program
 
 
 def unsupported(graph: Graph) -> list[Node]:
     """The nodes of `graph` for which there is no native lowering."""
     return [
         n
-        for n in graph.nodes
-        if n.op not in RULES and n.op not in DIRECT and not is_contraction(n, graph)
+        for each in all_graphs(graph)
+        for n in each.nodes
+        if n.op not in RULES and n.op not in DIRECT and not is_contraction(n, each)
     ]
 
 
 class Lowering:
-    """The state of lowering one graph: where values lie, and the program so far."""
+    """The state of lowering one graph: where values lie, and the program so far.
 
-    def __init__(self, graph: Graph, target: Target, options: LoweringOptions) -> None:
+    A graph inside a node is lowered by a `Lowering` of its own (`inner`) into the same program; its
+    inputs lie where `given` says, and its outputs go where `places` says.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        target: Target,
+        options: LoweringOptions,
+        program: Program,
+        given: Sequence[Tensor] | None = None,
+        places: Sequence[Tensor] | None = None,
+    ) -> None:
         self.graph = graph
         self.target = target
         self.options = options
-        self.program = Program()
+        self.program = program
+        self.growing: set[int] = set()  # buffers that a loop fills row by row
+        self._given = given
+        self._places = dict(enumerate(places or ()))
+        self._ready: set[int] = set()  # outputs whose memory has been reserved
         self.tensors: dict[Value, Tensor] = {}
         self.consumers = graph.consumers()
         self.channels_last = set(channels_last(graph))
@@ -111,16 +140,21 @@ class Lowering:
         self.placements = concat.plan_placements(graph, self)
 
     # The walk -------------------------------------------------------------------------------------
-    def run(self) -> Program:
+    def run(self) -> None:
         """Lower every node, then the outputs that no kernel has written yet."""
         for index, value in enumerate(self.graph.inputs):
-            self.tensors[value] = self._external("input", value, index)
+            given = self._given[index] if self._given is not None else None
+            self.tensors[value] = given or self._external("input", value, index)
         for node in self.graph.nodes:
             self._visit(node)
         for index, value in enumerate(self.graph.outputs):
             self._write_output(index, value)
-        self.program.steps = place_barriers(self.program.steps)
-        return self.program
+
+    def inner(self, graph: Graph, given: Sequence[Tensor], places: Sequence[Tensor]) -> Lowering:
+        """The lowering of a graph inside a node; it shares weights with this one."""
+        inside = Lowering(graph, self.target, self.options, self.program, given, places)
+        inside._weights, inside._weight_arrays = self._weights, self._weight_arrays
+        return inside
 
     def _visit(self, node: Node) -> None:
         value = node.results[0]
@@ -276,7 +310,7 @@ class Lowering:
         order = physical_order(value, is_last)
         index = self._output_index.get(value)
         if index is not None and order == tuple(range(value.rank)):
-            return self._external("output", value, index)
+            return self._destination(index)
         return self.temporary(value.type, order if is_last else self._order_of_reader(value))
 
     def _order_of_reader(self, value: Value) -> tuple[int, ...] | None:
@@ -293,8 +327,51 @@ class Lowering:
         packed = row_major(tuple(type.shape[axis] for axis in order))
         strides = tuple(packed[order.index(axis)] for axis in range(type.rank))
         size = dims.product(type.shape) * type.dtype.size
-        buffer = self.program.add_buffer(Buffer("temporary", size))
-        return Tensor(buffer, type.dtype, type.shape, strides)
+        tensor = Tensor(self.add_buffer(Buffer("temporary", size)), type.dtype, type.shape, strides)
+        self.reserve(tensor)
+        return tensor
+
+    def scratch(self, dtype: DType, elements: Dim) -> Tensor:
+        """Memory that a kernel uses for itself, as one row of elements."""
+        return self.temporary(TensorType(dtype, (elements,)))
+
+    def dense(self, value: Value) -> Tensor:
+        """`value` in memory, in the order of its dims and without gaps; a copy if need be."""
+        tensor = self.materialize(value)
+        if tensor.strides == row_major(value.shape):
+            return tensor
+        copy = self.temporary(value.type)
+        self.write_nest(value, copy)
+        return copy
+
+    def dense_result(self, value: Value) -> Tensor:
+        """Where a node with graphs inside puts a result; they reserve memory when they know its
+        size.
+        """
+        index = self._output_index.get(value)
+        if index is not None:
+            return self._place(index)
+        size = dims.product(value.shape) * value.dtype.size
+        buffer = self.add_buffer(Buffer("temporary", size))
+        return Tensor(buffer, value.dtype, value.shape, row_major(value.shape))
+
+    def add_buffer(self, buffer: Buffer) -> int:
+        """Append a buffer to the program; one whose size has no bound will be reserved."""
+        size = planned_size(buffer.size_bytes, self.program.computed)
+        number = self.program.add_buffer(
+            buffer if size is None else replace(buffer, size_bytes=size)
+        )
+        if size is None:
+            self.program.reserved.append(number)
+        return number
+
+    def reserve(self, tensor: Tensor) -> None:
+        """Ask for the memory of a dense tensor, unless it is in the plan."""
+        if tensor.buffer not in self.program.reserved:
+            return
+        size = (tensor.offset + dims.product(tensor.shape)) * tensor.dtype.size
+        request = Request(tensor.buffer, size, tensor.buffer in self.growing)
+        self.add_step(control.control_step(Reserve((request,))))
 
     def weight(self, array: Array, dtype: DType, key: object = None) -> Tensor:
         """A constant in the artifact; the same `key` (or array) is stored once."""
@@ -327,23 +404,28 @@ class Lowering:
     # Inputs and outputs ---------------------------------------------------------------------------
     def _external(self, kind: Literal["input", "output"], value: Value, index: int) -> Tensor:
         size = dims.product(value.shape) * value.dtype.size
-        buffer = self.program.add_buffer(Buffer(kind, size, index))
+        buffer = self.add_buffer(Buffer(kind, size, index))
         return Tensor(buffer, value.dtype, value.shape, row_major(value.shape))
 
+    def _place(self, index: int) -> Tensor:
+        """Where output `index` goes."""
+        if index not in self._places:
+            self._places[index] = self._external("output", self.graph.outputs[index], index)
+        return self._places[index]
+
+    def _destination(self, index: int) -> Tensor:
+        """Where output `index` goes, with memory for it."""
+        place = self._place(index)
+        if index not in self._ready:
+            self._ready.add(index)
+            self.reserve(place)
+        return place
+
     def _write_output(self, index: int, value: Value) -> None:
-        tensor = self.tensors.get(value)
-        if tensor is not None:
-            buffer = self.program.buffers[tensor.buffer]
-            if buffer.kind == "output" and buffer.index == index:
-                return
-        if tensor is None:
+        if value not in self.tensors:
             self.materialize(value)
-            if (
-                self._output_index[value] == index
-                and self.program.buffers[self.tensors[value].buffer].kind == "output"
-            ):
-                return
-        self.write_nest(value, self._external("output", value, index))
+        if self.tensors[value] != self._places.get(index):
+            self.write_nest(value, self._destination(index))
 
 
 def _describe_missing(nodes: list[Node]) -> str:

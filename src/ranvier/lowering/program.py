@@ -9,17 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ranvier.ir.dim import Dim
+from ranvier.ir.dim import Dim, Symbol
 from ranvier.ir.dtype import Array, DType
 from ranvier.lowering.kernels.attention import Attention
+from ranvier.lowering.kernels.compact import Compact
 from ranvier.lowering.kernels.contraction import Contraction
+from ranvier.lowering.kernels.control import Control
 from ranvier.lowering.kernels.depthwise import Depthwise
 from ranvier.lowering.kernels.nest import Nest
 from ranvier.lowering.kernels.scatter import Scatter
 from ranvier.lowering.kernels.sort import Sort
 from ranvier.lowering.kernels.winograd import Winograd
 
-Kernel = Nest | Contraction | Winograd | Depthwise | Attention | Scatter | Sort
+Kernel = Nest | Contraction | Winograd | Depthwise | Attention | Scatter | Sort | Compact | Control
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,10 +77,16 @@ class Step:
 
 @dataclass
 class Program:
-    """All steps of a model for one target, in order."""
+    """All steps of a model for one target, in order.
+
+    `computed` are the symbols whose values steps find out; a buffer whose size depends on one is
+    not in the memory plan but gets its memory from `Reserve`.
+    """
 
     buffers: list[Buffer] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
+    computed: dict[str, Symbol] = field(default_factory=dict)
+    reserved: list[int] = field(default_factory=list)
 
     def add_buffer(self, buffer: Buffer) -> int:
         """Append a buffer and return its number."""

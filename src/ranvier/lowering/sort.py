@@ -11,7 +11,7 @@ from ranvier.ir.graph import Node
 from ranvier.lowering.canonical import Renaming
 from ranvier.lowering.kernels.sort import POSITION, ROW, Place, Sort, scratch_bytes
 from ranvier.lowering.nests import moved_bytes
-from ranvier.lowering.program import Buffer, Step, Tensor
+from ranvier.lowering.program import Step, Tensor
 from ranvier.lowering.scope import KernelScope, delinearize, linear_offset
 
 if TYPE_CHECKING:
@@ -38,9 +38,7 @@ def lower_sort(lowering: Lowering, node: Node) -> None:
         offset = linear_offset(indices, tensor.strides)
         return Place(scope.operand(tensor, written), renaming.dim(offset))
 
-    scratch_size = scratch_bytes(extent) * THREADS
-    buffer = lowering.program.add_buffer(Buffer("temporary", scratch_size))
-    scratch = Tensor(buffer, I64, (dims.floordiv(scratch_size, I64.size),), (1,))
+    scratch = lowering.scratch(I64, dims.floordiv(scratch_bytes(extent), I64.size) * THREADS)
     kernel = Sort(
         renaming.dim(rows),
         renaming.dim(extent),

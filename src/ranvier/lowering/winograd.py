@@ -39,7 +39,7 @@ from ranvier.lowering.products import (
     column_variable,
     epilogue_store,
 )
-from ranvier.lowering.program import Buffer, Step, Tensor
+from ranvier.lowering.program import Step, Tensor
 from ranvier.lowering.scope import KernelScope
 from ranvier.target import Target
 
@@ -148,7 +148,6 @@ def lower_winograd(lowering: Lowering, root: Node, epilogue: Epilogue, tile: int
     block = block_tiles(points, channels, columns, x.dtype, lowering.target)
     layout = PanelLayout(columns, channels, points**2, x.dtype, lowering.target.lanes)
     scratch = scratch_layout(block, points, channels, x.dtype, layout.width).size * THREADS
-    number = lowering.program.add_buffer(Buffer("temporary", scratch))
     renaming = AbstractRenaming(frozenset(scope.bound))
     described = Winograd(
         tile=tile,
@@ -168,7 +167,7 @@ def lower_winograd(lowering: Lowering, root: Node, epilogue: Epilogue, tile: int
             renaming.number(strides[0]), renaming.number(strides[1]), renaming.number(strides[2]),
         ),
         weight_operand=scope.operand(_packed_weights(lowering, root, tile, layout)),
-        scratch_operand=scope.operand(Tensor(number, F32, (scratch // 4,), (1,)), written=True),
+        scratch_operand=scope.operand(lowering.scratch(F32, scratch // F32.size), written=True),
         stores=(renaming.store(store),),
         operand_count=len(scope.tensors),
         scalars=renaming.names,

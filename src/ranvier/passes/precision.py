@@ -19,8 +19,9 @@ import numpy as np
 from ranvier.errors import CompileError
 from ranvier.ir.dtype import BF16, F32, DType, encode
 from ranvier.ir.graph import Graph, Node, Value
+from ranvier.ir.liveness import without_dead_nodes
 from ranvier.ir.operators import GROUPS, infer
-from ranvier.passes.rewrite import use_counts, without_dead_nodes
+from ranvier.passes.rewrite import use_counts
 
 _CONTRACTIONS = frozenset({"conv", "conv_transpose", "matmul", "attention"})
 _STORED_OPERANDS = {"conv": 2, "conv_transpose": 2, "matmul": 2, "attention": 3}

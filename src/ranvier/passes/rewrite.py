@@ -16,6 +16,7 @@ import numpy as np
 from ranvier.errors import GraphError
 from ranvier.ir.dtype import Array, DType, decode, from_numpy
 from ranvier.ir.graph import Attribute, Graph, Node, TensorType, Value
+from ranvier.ir.liveness import without_dead_nodes
 from ranvier.ir.operators import infer
 
 Rule = Callable[["Match"], "Value | tuple[Value, ...] | None"]
@@ -256,17 +257,6 @@ def use_counts(graph: Graph) -> dict[Value, int]:
     return uses
 
 
-def without_dead_nodes(graph: Graph) -> Graph:
-    """Drop nodes whose results no output needs."""
-    needed = set(graph.outputs)
-    kept: list[Node] = []
-    for node in reversed(graph.nodes):
-        if not needed.isdisjoint(node.results):
-            needed.update(node.operands)
-            kept.append(node)
-    return graph if len(kept) == len(graph.nodes) else replace(graph, nodes=tuple(kept[::-1]))
-
-
 def _key(node: Node) -> object:
     """Equal for nodes that compute the same values."""
     attributes = frozenset((name, _frozen(value)) for name, value in node.attributes.items())
@@ -277,6 +267,8 @@ def _frozen(value: Attribute) -> tuple[str, object]:
     """A hashable stand-in: tells 1 from 1.0 and True, and 0.0 from -0.0; NaN equals itself."""
     if isinstance(value, np.ndarray):
         return "tensor", _array_key(value)
+    if isinstance(value, Graph):
+        return "graph", id(value)
     if isinstance(value, tuple):
         return "tuple", tuple(map(_frozen, value))
     if isinstance(value, float):

@@ -19,6 +19,7 @@ import numpy as np
 from ranvier.errors import RanvierError
 from ranvier.runtime.cores import Cores
 from ranvier.runtime.mapping import Code, address_of
+from ranvier.runtime.pool import function_address
 
 SPIN_TURNS = 4000
 """Turns of a worker's wait loop before it sleeps: 90 microseconds on Zen 4, about 180 on Intel."""
@@ -93,10 +94,10 @@ class Group:
             return
         words, cores = self._words, self.cores
         words[0] = cores.count
-        words[1] = _address("syscall")
+        words[1] = function_address("syscall")
         words[2] = SPIN_TURNS
         if cores.pinned:
-            words[6], words[7] = _address("sched_getcpu"), cores.cpus[0]
+            words[6], words[7] = function_address("sched_getcpu"), cores.cpus[0]
         previous = ctypes.create_string_buffer(128)
         _libc.pthread_sigmask(_SIG_SETMASK, _ALL_SIGNALS, previous)
         try:
@@ -149,12 +150,6 @@ class Group:
         _libc.pthread_setaffinity_np(handle, ctypes.c_size_t(len(mask)), mask)
         _libc.pthread_setname_np(handle, f"ranvier-{thread}".encode())
         return handle
-
-
-def _address(name: str) -> int:
-    address = ctypes.cast(getattr(_libc, name), ctypes.c_void_p).value
-    assert address is not None  # getattr has found the function
-    return address
 
 
 def _cpu_mask(cpus: tuple[int, ...]) -> bytes:

@@ -15,13 +15,15 @@ import numpy as np
 from ranvier.artifact.expression import evaluate
 from ranvier.artifact.format import DTYPES, Manifest, Program, Symbol, TensorSpec
 from ranvier.artifact.reader import Artifact, Verify
-from ranvier.errors import InputError, RanvierError
+from ranvier.errors import InputError, RanvierError, ResourceError
 from ranvier.runtime import group as groups
 from ranvier.runtime.arrays import Array, native_dtype
 from ranvier.runtime.cores import Cores, select_cores
 from ranvier.runtime.cpu import choose_target, permit_tiles
 from ranvier.runtime.mapping import Code, address_of
+from ranvier.runtime.open_outputs import OpenOutputs
 from ranvier.runtime.plan import Plan, Planner
+from ranvier.runtime.pool import Pool, function_address, physical_bytes
 from ranvier.runtime.profile import Profile
 from ranvier.runtime.signature import Signature
 
@@ -29,6 +31,10 @@ PLANS_KEPT = 64
 """Shapes whose plans a model remembers; the least recently used is forgotten first."""
 
 _CONTEXT_WORDS = 32
+_POOL_WORD = 7
+_FAULT_WORDS = slice(24, 27)  # kind, which, value
+_MEMORY_WORDS = slice(27, 30)  # limit in bytes, aligned_alloc, free
+_FAULT_SIZE = 1
 _STEP_WORDS = slice(3, 5)
 _PROFILE_WORDS = slice(2, 7, 4)  # when steps begin, and when they are finished
 
@@ -71,10 +77,17 @@ def load(
 class _Record:
     """What calls of one concrete input shape need: plan, context block and buffer table."""
 
-    __slots__ = ("arena", "context", "inputs", "outputs", "plan", "table", "temporaries", "words")
+    __slots__ = (
+        "arena", "context", "dims", "inputs", "outputs", "plan", "table", "temporaries", "words",
+    )  # fmt: skip
 
     def __init__(
-        self, program: Program, plan: Plan, weights: Mapping[str, int], dtypes: Sequence[Any]
+        self,
+        program: Program,
+        plan: Plan,
+        weights: Mapping[str, int],
+        dtypes: Sequence[Any],
+        pool: int,
     ) -> None:
         buffers, dims = program.buffers, plan.dims
         self.plan = plan
@@ -85,7 +98,11 @@ class _Record:
         )
         words[0], words[1] = table_at, dims_at
         words[_STEP_WORDS] = 0, len(program.steps)
-        words[_CONTEXT_WORDS + len(buffers) :] = np.array(dims, np.int64).view(np.uint64)
+        if program.reserved:
+            memory = physical_bytes(), function_address("aligned_alloc"), function_address("free")
+            words[_POOL_WORD], words[_MEMORY_WORDS] = pool, memory
+        self.dims = words[_CONTEXT_WORDS + len(buffers) :]
+        self.dims[:] = np.array(dims, np.int64).view(np.uint64)
         self.words = words
         self.table = (ctypes.c_uint64 * len(buffers)).from_address(table_at)
         self.inputs = [(i, b.index) for i, b in enumerate(buffers) if b.kind == "input"]
@@ -153,6 +170,8 @@ class Model:
         self._output_types = [np.dtype(DTYPES[spec.dtype]) for spec in manifest.outputs]
         self._records: OrderedDict[Shapes, _Record] = OrderedDict()
         self._call = groups.native_call(code)
+        self._pool = Pool(len(program.reserved))
+        self._open = OpenOutputs(manifest, program) if program.computed else None
         self._count = len(manifest.inputs)
         self._flat = self._signature.flat
         self._single = manifest.output_tree.kind == "leaf"
@@ -227,12 +246,13 @@ class Model:
         symbols = self._signature.solve(shapes)
         record = self._record(self._plans().plan(symbols, self.cores.count, keep=True))
         arena, address = groups.aligned_words(record.plan.arena_bytes // 8 + 1)
-        outputs = [np.empty(shape, dtype) for shape, dtype, _ in record.outputs]
+        outputs = self._empty_outputs(record)
         group = self._group
         with group.lock:
             self._prepare()
             record.bind_arena(address)
             self._launch(record, [address_of(array) for array in arrays], outputs)
+            self._check_faults(record)
         memory: dict[int, Array] = {
             number: arena.view(np.uint8)[offset : offset + record.plan.sizes[number]]
             for number, offset in record.temporaries
@@ -265,9 +285,13 @@ class Model:
         steps = self._program.steps
         ticks = np.zeros((2, self.cores.count, len(steps) + 1), np.uint64)
         start = time.perf_counter()
-        self._execute(values, ticks)
+        found: dict[str, int] = {}
+        self._execute(values, ticks, found)
         seconds = time.perf_counter() - start
-        scope = {**self._signature.solve(self._convert(values)[1]), "threads": self.cores.count}
+        known = self._signature.solve(self._convert(values)[1])
+        scope = {**known, **found, "threads": self.cores.count}
+        if self._open is not None or self._program.loops:
+            _order_ticks(ticks)
         return Profile(
             steps=steps,
             buffers=self._program.buffers,
@@ -289,6 +313,7 @@ class Model:
             already, self._closed = self._closed, True
             self._records.clear()
             self._weights = {}
+            self._pool.release()
         if not already:
             groups.release(self._group)
 
@@ -308,6 +333,7 @@ class Model:
         # this thread holds one.
         if not getattr(self, "_closed", True):
             self._closed = True
+            self._pool.release()
             groups.release(self._group)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -318,8 +344,16 @@ class Model:
         where = f"{self.target}, {self.cores.count} cores"
         return f"<ranvier.Model {self.name!r}: {self.precision}, {where}>"
 
-    def _execute(self, values: Sequence[object], ticks: Array | None = None) -> list[Array]:
-        """Run one call; its parts are in this order for speed, a warm call takes microseconds."""
+    def _execute(
+        self,
+        values: Sequence[object],
+        ticks: Array | None = None,
+        sizes: dict[str, int] | None = None,
+    ) -> list[Array]:
+        """Run one call; its parts are in this order for speed, a warm call takes microseconds.
+
+        `ticks` are filled with clock readings, and `sizes` with what the call finds out.
+        """
         pointers: list[int] = []
         shapes: list[tuple[int, ...]] = []
         alive: list[object] = []
@@ -344,7 +378,7 @@ class Model:
             address = group.reserve(record.plan.arena_bytes)
             if record.arena != address:
                 record.bind_arena(address)
-            outputs = [np.empty(shape, dtype) for shape, dtype, _ in record.outputs]
+            outputs = self._empty_outputs(record)
             if ticks is not None:
                 record.words[_PROFILE_WORDS] = address_of(ticks[0]), address_of(ticks[1])
             try:
@@ -352,7 +386,41 @@ class Model:
             finally:
                 if ticks is not None:
                     record.words[_PROFILE_WORDS] = 0
+            if self._open is not None:
+                outputs = self._finish(record, outputs, sizes)
         return outputs
+
+    def _empty_outputs(self, record: _Record) -> list[Array]:
+        if self._open is not None:
+            return self._open.memory(record.plan, record.outputs)
+        return [np.empty(shape, dtype) for shape, dtype, _ in record.outputs]
+
+    def _finish(
+        self, record: _Record, outputs: list[Array], sizes: dict[str, int] | None
+    ) -> list[Array]:
+        """Outputs in the sizes that the call found out, which are added to `sizes`."""
+        assert self._open is not None
+        self._check_faults(record)
+        found = self._open.sizes(record.dims)
+        if sizes is not None:
+            sizes.update(found)
+        return self._open.arrays(outputs, {**record.plan.symbols, **found}, self._pool)
+
+    def _check_faults(self, record: _Record) -> None:
+        kind, which, value = (int(word) for word in record.words[_FAULT_WORDS].view(np.int64))
+        if not kind:
+            return
+        record.words[_FAULT_WORDS] = 0
+        if kind == _FAULT_SIZE:
+            name = self._program.dims[which]
+            raise InputError(
+                f"a size that the model computes, {name}, is {value}; that is outside the range "
+                "that it was compiled for. Check the input that it comes from"
+            )
+        raise ResourceError(
+            f"buffer {self._program.reserved[which]} needs {value} bytes, which this machine does "
+            "not have. Check the inputs that sizes are computed from"
+        )
 
     def _prepare(self) -> None:
         """Check that the model is open and its group has its workers; the group's lock is held."""
@@ -382,7 +450,9 @@ class Model:
         return self._planner
 
     def _record(self, plan: Plan) -> _Record:
-        return _Record(self._program, plan, self._weight_addresses, self._output_types)
+        return _Record(
+            self._program, plan, self._weight_addresses, self._output_types, self._pool.address
+        )
 
     def _remember(self, key: Shapes) -> _Record:
         symbols = self._signature.solve(key)
@@ -394,3 +464,15 @@ class Model:
 
 def _octets(array: Array) -> Array:
     return array.reshape(-1).view(np.uint8)
+
+
+def _order_ticks(ticks: Array) -> None:
+    """Put the clock readings of a program with branches and loops in order.
+
+    Steps that were not taken, in this iteration or at all, get no duration; a loop's first step
+    has that of all iterations but the last.
+    """
+    begins, finishes = ticks[0], ticks[1, :, :-1]
+    begins[begins == 0] = np.iinfo(np.uint64).max
+    begins[:] = np.minimum.accumulate(begins[:, ::-1], axis=1)[:, ::-1]
+    np.clip(finishes, begins[:, :-1], begins[:, 1:], out=finishes)

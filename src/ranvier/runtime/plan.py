@@ -11,8 +11,8 @@ from bisect import insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ranvier.artifact.expression import THREADS, ExpressionTable
-from ranvier.artifact.format import DTYPES, Manifest, Program, Step, StepResult
+from ranvier.artifact.expression import THREADS, ExpressionTable, symbols_of
+from ranvier.artifact.format import DTYPES, Loop, Manifest, Program, Step, StepResult
 from ranvier.errors import ArtifactError
 
 ALIGNMENT = 64
@@ -35,15 +35,17 @@ class Plan:
     """Sizes and places for concrete symbol values.
 
     Attributes:
+        symbols: the values of the declared symbols, and of `threads`.
         dims: the program's dims, as native code reads them.
         sizes: bytes of every buffer.
         offsets: bytes into the arena of every temporary buffer, by buffer number.
         arena_bytes: size of the arena.
-        output_shapes: shape of every output.
+        output_shapes: shape of every output; with 1 for computed symbols.
         views: where the results of the steps lie, for the steps that have one; empty unless
             temporaries are kept.
     """
 
+    symbols: Mapping[str, int]
     dims: tuple[int, ...]
     sizes: tuple[int, ...]
     offsets: Mapping[int, int]
@@ -62,6 +64,10 @@ class Planner:
         self._sizes = [self._table.add(buffer.size) for buffer in program.buffers]
         self._inputs = [[self._table.add(dim) for dim in spec.shape] for spec in manifest.inputs]
         self._outputs = [[self._table.add(dim) for dim in spec.shape] for spec in manifest.outputs]
+        computed = set(manifest.computed)
+        self._is_open = [
+            any(symbols_of(dim) & computed for dim in spec.shape) for spec in manifest.outputs
+        ]
         self._lives = _lives(program)
         self._shared = _in_place_pairs(program)
 
@@ -78,7 +84,7 @@ class Planner:
             ArtifactError: a size of the artifact is negative, too large, or does not fit its
                 tensor.
         """
-        scope = {**symbols, THREADS: threads}
+        scope = {**dict.fromkeys(self._manifest.computed, 1), **symbols, THREADS: threads}
         values = self._table.evaluate(scope)
         dims, sizes = [values[row] for row in self._dims], [values[row] for row in self._sizes]
         for number, value in enumerate(dims):
@@ -91,11 +97,14 @@ class Planner:
                 raise ArtifactError(
                     f"buffer {number} of the program has {size} bytes for {_show(symbols)}"
                 )
+        for number in self._program.reserved:
+            sizes[number] = 0
         inputs = [tuple(values[row] for row in rows) for rows in self._inputs]
         outputs = tuple(tuple(values[row] for row in rows) for rows in self._outputs)
         self._check_tensors(sizes, inputs, outputs, symbols)
         offsets, arena_bytes = self._place(sizes, keep)
         return Plan(
+            symbols={**symbols, THREADS: threads},
             dims=tuple(dims),
             sizes=tuple(sizes),
             offsets=offsets,
@@ -106,7 +115,9 @@ class Planner:
 
     def _place(self, sizes: Sequence[int], keep: bool) -> tuple[dict[int, int], int]:
         temporary = [
-            i for i, buffer in enumerate(self._program.buffers) if buffer.kind == "temporary"
+            i
+            for i, buffer in enumerate(self._program.buffers)
+            if buffer.kind == "temporary" and i not in self._program.reserved
         ]
         if keep:
             return place_apart({i: sizes[i] for i in temporary})
@@ -137,14 +148,28 @@ class Planner:
             is_input = buffer.kind == "input"
             shape = (inputs if is_input else outputs)[buffer.index]
             spec = (self._manifest.inputs if is_input else self._manifest.outputs)[buffer.index]
+            if not is_input and self._is_open[buffer.index]:
+                continue  # its size is known after the call
             if any(dim < 0 for dim in shape) or sizes[number] > bytes_of(shape, spec.dtype):
                 raise ArtifactError(
                     f"{buffer.kind} {spec.name!r} has shape {shape} for {_show(symbols)}, "
                     f"but the program uses {sizes[number]} bytes of it"
                 )
 
+    def _is_planned(self, result: StepResult) -> bool:
+        """Whether it is known before a call where a result lies."""
+        dims = (*result.shape, *result.strides, result.offset)
+        swapped = {n for loop in self._program.loops for pair in loop.pairs for n in pair}
+        if result.buffer in self._program.reserved or result.buffer in swapped:
+            return False
+        return not any(symbols_of(dim) & set(self._manifest.computed) for dim in dims)
+
     def _views(self, sizes: Sequence[int], scope: Mapping[str, int]) -> tuple[View, ...]:
-        results = [step.result for step in self._program.steps if step.result is not None]
+        results = [
+            step.result
+            for step in self._program.steps
+            if step.result is not None and self._is_planned(step.result)
+        ]
         table = ExpressionTable()
         rows = [
             ([table.add(d) for d in (*r.shape, *r.strides)], table.add(r.offset)) for r in results
@@ -216,13 +241,37 @@ def _stages(steps: Sequence[Step]) -> list[int]:
 
 
 def _lives(program: Program) -> dict[int, tuple[int, int]]:
-    """Return the first and last stage in which each buffer is used."""
+    """Return the first and last stage in which each buffer is used.
+
+    What a loop uses and something before it has written lives until the loop ends, since the next
+    iteration needs it again; so do both buffers of a pair, from the loop's begin on.
+    """
+    stages = _stages(program.steps)
     lives: dict[int, tuple[int, int]] = {}
-    for step, stage in zip(program.steps, _stages(program.steps), strict=True):
+    for step, stage in zip(program.steps, stages, strict=True):
         for number in (*step.reads, *step.writes):
             first, _ = lives.get(number, (stage, stage))
             lives[number] = (first, stage)
+    for loop in program.loops:
+        _extend_lives(lives, loop, stages[loop.first], stages[loop.last])
     return lives
+
+
+def _extend_lives(lives: dict[int, tuple[int, int]], loop: Loop, begin: int, end: int) -> None:
+    for pair in loop.pairs:
+        both = [lives[number] for number in pair if number in lives]
+        first, last = min(f for f, _ in both), max(e for _, e in both)
+        lives.update(dict.fromkeys(pair, (min(first, begin), max(last, end))))
+    for number, (first, last) in lives.items():
+        if first < begin <= last < end:
+            lives[number] = first, end
+        elif begin <= first <= end < last:  # rows that iterations collect
+            lives[number] = begin, last
+
+
+def _loop_of(program: Program, step: int) -> Loop | None:
+    """Return the innermost loop around a step."""
+    return next((loop for loop in program.loops if loop.first <= step <= loop.last), None)
 
 
 def _in_place_pairs(program: Program) -> list[tuple[int, int]]:
@@ -231,6 +280,7 @@ def _in_place_pairs(program: Program) -> list[tuple[int, int]]:
     The step must be the read buffer's last user and alone in its stage with it, and the written
     buffer's first; both must be temporaries.
     """
+    swapped = {number for loop in program.loops for pair in loop.pairs for number in pair}
     users: dict[int, list[int]] = {}
     for number, step in enumerate(program.steps):
         for buffer in {*step.reads, *step.writes}:
@@ -247,6 +297,9 @@ def _in_place_pairs(program: Program) -> list[tuple[int, int]]:
             )
             first = users[written][0] == number and written != read
             is_free = not taken & {(0, written), (1, read)} and not joined & {written, read}
+            loop = _loop_of(program, number)
+            again = loop is not None and users[read][0] < loop.first
+            is_free &= not again and not swapped & {written, read}
             if kinds == {"temporary"} and first and last and is_free:
                 pairs.append((written, read))
                 joined |= {written, read}

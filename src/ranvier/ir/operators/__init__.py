@@ -14,6 +14,7 @@ from ranvier.ir.dtype import Array, DType, decode, encode
 from ranvier.ir.graph import Attribute, TensorType, Value
 from ranvier.ir.operators import (
     contractions,
+    control,
     elementwise,
     gathers,
     normalization,
@@ -33,7 +34,7 @@ GROUPS: dict[str, tuple[Operator, ...]] = {
     module.__name__.rpartition(".")[2]: module.OPERATORS
     for module in (
         elementwise, views, gathers, sources, reductions, normalization, contractions, pooling,
-        resize, selection,
+        resize, selection, control,
     )
 }  # fmt: skip
 OPERATORS: dict[str, Operator] = {entry.name: entry for group in GROUPS.values() for entry in group}
@@ -71,15 +72,18 @@ def evaluate(
     operands: Sequence[TensorType],
     attributes: Mapping[str, Attribute],
     results: Sequence[TensorType],
-    symbols: Mapping[str, int] | None = None,
+    symbols: dict[str, int] | None = None,
     source: str = "",
 ) -> tuple[Array, ...]:
     """The NumPy definition of `op` on storage arrays (bf16 as uint16), rounded to the result types.
 
-    `symbols` gives the value of every symbolic dim in types and attributes.
+    `symbols` gives the value of every symbolic dim in types and attributes; operators that define
+    symbols add to it.
     """
     operator = lookup(op, source)
-    call = Call(op, tuple(operands), attributes, source, symbols or {}, tuple(results))
+    call = Call(
+        op, tuple(operands), attributes, source, {} if symbols is None else symbols, tuple(results)
+    )
     given = [_widen(a, t.dtype, operator.width) for a, t in zip(arrays, operands, strict=True)]
     with np.errstate(all="ignore"):
         computed = operator.reference(call, *given)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ranvier.errors import CompileError
 from ranvier.ir.dim import Dim, Polynomial, evaluate
 from ranvier.ir.dtype import DType
-from ranvier.ir.graph import Attribute, Shape, TensorType
+from ranvier.ir.graph import Attribute, Graph, Shape, TensorType
 
 Numbers = npt.NDArray[Any]
 Types = tuple[TensorType, ...]
@@ -47,6 +47,11 @@ def _is_pair_of_dims(value: object) -> bool:
     return isinstance(value, tuple) and len(value) == 2 and all(map(is_dim, value))
 
 
+def _is_symbol(value: object) -> bool:
+    """Whether a dim is one symbol and nothing else."""
+    return isinstance(value, Polynomial) and value.symbol is not None
+
+
 def choice(*names: str) -> Kind:
     """A string that is one of `names`."""
     return Kind(" or ".join(f'"{name}"' for name in names), lambda value: value in names)
@@ -62,6 +67,11 @@ TENSOR = Kind("a NumPy array", lambda value: isinstance(value, np.ndarray))
 DIM = Kind("a dim", is_dim)
 INTS = Kind("a tuple of ints", _tuple_of(_is_int))
 DIMS = Kind("a tuple of dims", _tuple_of(is_dim))
+OPTIONAL_DIM = Kind("a dim or None", lambda value: value is None or is_dim(value))
+SYMBOL = Kind("a dim that is one symbol", _is_symbol)
+SYMBOLS = Kind("a tuple of dims that are symbols", _tuple_of(_is_symbol))
+SHAPES = Kind("a tuple of tuples of dims", _tuple_of(_tuple_of(is_dim)))
+GRAPH = Kind("a graph", lambda value: isinstance(value, Graph))
 DIM_PAIRS = Kind("a tuple of (low, high) pairs of dims", _tuple_of(_is_pair_of_dims))
 
 
@@ -69,14 +79,15 @@ DIM_PAIRS = Kind("a tuple of (low, high) pairs of dims", _tuple_of(_is_pair_of_d
 class Call:
     """One application of an operator, as shape rules and NumPy definitions see it.
 
-    `symbols` (values of the symbolic dims) and `results` are known to NumPy definitions only.
+    `symbols` (values of the symbolic dims) and `results` are known to NumPy definitions only; an
+    operator that defines a symbol adds its value to `symbols`.
     """
 
     op: str
     operands: Types
     attributes: Mapping[str, Attribute]
     source: str = ""
-    symbols: Mapping[str, int] = field(default_factory=dict)
+    symbols: dict[str, int] = field(default_factory=dict)
     results: Types = ()
 
     def error(self, reason: str) -> CompileError:
@@ -137,6 +148,14 @@ class Call:
         """An attribute that is a tuple of (low, high) dims."""
         return cast("tuple[tuple[Dim, Dim], ...]", self.attributes[name])
 
+    def graph(self, name: str) -> Graph:
+        """A graph attribute."""
+        return cast(Graph, self.attributes[name])
+
+    def shapes(self, name: str = "shapes") -> tuple[Shape, ...]:
+        """An attribute that is a tuple of shapes."""
+        return cast("tuple[Shape, ...]", self.attributes[name])
+
     def size(self, dim: Dim) -> int:
         """The number that a dim has in this evaluation."""
         return evaluate(dim, self.symbols)
@@ -153,7 +172,7 @@ class Call:
 def _brief(value: object) -> str:
     if isinstance(value, np.ndarray):
         return f"{value.dtype}{list(value.shape)}"
-    return str(value)
+    return f"graph {value.name}" if isinstance(value, Graph) else str(value)
 
 
 Infer = Callable[[Call], Types]

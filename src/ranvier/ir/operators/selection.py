@@ -1,4 +1,4 @@
-"""Sorting and selection along one dim: values in the operand's type, positions in i64.
+"""Sorting and selection: values in the operand's type, positions in i64.
 
 Equal elements keep their order; NaN counts as the largest value.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ranvier.ir.dim import bounds
-from ranvier.ir.dtype import I64
+from ranvier.ir.dtype import BOOL, I64
 from ranvier.ir.graph import TensorType
 from ranvier.ir.operators.operator import BOOLEAN, DIM, INT, Call, Numbers, Types, unary
 from ranvier.ir.operators.shapes import axis
@@ -51,7 +51,22 @@ def _top_k(call: Call, x: Numbers) -> tuple[Numbers, Numbers]:
     return np.take_along_axis(x, positions, along), positions
 
 
+def _infer_nonzero(call: Call) -> Types:
+    if call.first.dtype != BOOL:
+        raise call.error(f"takes a bool operand, got {call.first}")
+    return (TensorType(I64, (call.dim("count"),)),)
+
+
+def _nonzero(call: Call, x: Numbers) -> Numbers:
+    """Positions in row-major order; as many as `count` says, zeros where fewer were found."""
+    positions = np.zeros(call.size(call.dim("count")), np.int64)
+    found = np.flatnonzero(x)[: len(positions)]
+    positions[: len(found)] = found
+    return positions
+
+
 OPERATORS = (
+    unary("nonzero", _infer_nonzero, _nonzero, {"count": DIM}, "raw"),
     unary("top_k", _infer_top_k, _top_k, {"k": DIM, "axis": INT, "largest": BOOLEAN}),
     unary("sort", _infer_sort, _sort, {"axis": INT, "descending": BOOLEAN}),
 )

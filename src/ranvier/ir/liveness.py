@@ -1,0 +1,22 @@
+"""Which nodes of a graph matter to its outputs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ranvier.ir.definitions import defined_symbols, needed_symbols, symbols_of
+from ranvier.ir.graph import Graph, Node
+
+
+def without_dead_nodes(graph: Graph) -> Graph:
+    """Drop nodes of which no output needs a result, nor a size that they define."""
+    needed = set(graph.outputs)
+    sizes = symbols_of([tuple(value.shape) for value in graph.outputs])
+    kept: list[Node] = []
+    for node in reversed(graph.nodes):
+        is_size = not sizes.keys().isdisjoint(defined_symbols(node))
+        if is_size or not needed.isdisjoint(node.results):
+            needed.update(node.operands)
+            sizes |= needed_symbols(node)
+            kept.append(node)
+    return graph if len(kept) == len(graph.nodes) else replace(graph, nodes=tuple(kept[::-1]))
