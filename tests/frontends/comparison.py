@@ -65,7 +65,7 @@ def assert_native(
 ) -> None:
     """As `assert_same` for compiled code, on one core and on two."""
     expected = [results(module, args) for args in runs]
-    flat = replace(graph, output_tree=None)
+    flat = replace(graph, input_tree=None, output_tree=None)
     for outputs in run_native(flat, [named(graph, args) for args in runs]):
         for found, wanted in zip(outputs, expected, strict=True):
             assert_equal(list(found.values()), wanted, tolerance)

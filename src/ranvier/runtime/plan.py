@@ -247,26 +247,35 @@ def _lives(program: Program) -> dict[int, tuple[int, int]]:
     iteration needs it again; so do both buffers of a pair, from the loop's begin on.
     """
     stages = _stages(program.steps)
-    lives: dict[int, tuple[int, int]] = {}
-    for step, stage in zip(program.steps, stages, strict=True):
+    uses: dict[int, tuple[int, int]] = {}
+    for place, step in enumerate(program.steps):
         for number in (*step.reads, *step.writes):
-            first, _ = lives.get(number, (stage, stage))
-            lives[number] = (first, stage)
+            first, _ = uses.get(number, (place, place))
+            uses[number] = (first, place)
+    lives = {number: (stages[first], stages[last]) for number, (first, last) in uses.items()}
     for loop in program.loops:
-        _extend_lives(lives, loop, stages[loop.first], stages[loop.last])
+        _extend_lives(lives, uses, loop, stages[loop.first], stages[loop.last])
     return lives
 
 
-def _extend_lives(lives: dict[int, tuple[int, int]], loop: Loop, begin: int, end: int) -> None:
+def _extend_lives(
+    lives: dict[int, tuple[int, int]],
+    uses: Mapping[int, tuple[int, int]],
+    loop: Loop,
+    begin: int,
+    end: int,
+) -> None:
+    """Steps decide, not stages: what follows a loop may stand in the stage of its end."""
     for pair in loop.pairs:
         both = [lives[number] for number in pair if number in lives]
         first, last = min(f for f, _ in both), max(e for _, e in both)
         lives.update(dict.fromkeys(pair, (min(first, begin), max(last, end))))
-    for number, (first, last) in lives.items():
-        if first < begin <= last < end:
-            lives[number] = first, end
-        elif begin <= first <= end < last:  # rows that iterations collect
-            lives[number] = begin, last
+    for number, (first_step, last_step) in uses.items():
+        first, last = lives[number]
+        if first_step < loop.first <= last_step <= loop.last:
+            lives[number] = first, max(last, end)
+        elif loop.first <= first_step <= loop.last < last_step:  # rows that iterations collect
+            lives[number] = min(first, begin), last
 
 
 def _loop_of(program: Program, step: int) -> Loop | None:

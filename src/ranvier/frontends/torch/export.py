@@ -20,6 +20,7 @@ from ranvier.frontends.torch.custom import custom_operator
 from ranvier.frontends.torch.export_failures import decomposition_failure, failure
 from ranvier.frontends.torch.functional import is_translatable
 from ranvier.frontends.torch.translations import TABLE
+from ranvier.frontends.torch.whole_recurrences import whole_recurrences
 
 _NOISY = ("torch.export", "torch.fx.experimental.symbolic_shapes")
 
@@ -74,7 +75,10 @@ def _program(
         )
     named = _in_signature_order(model, kwargs or {})
     try:
-        with redirect_stderr(io.StringIO()):  # where PyTorch prints the graph that it failed in
+        with (
+            whole_recurrences(),
+            redirect_stderr(io.StringIO()),
+        ):  # where PyTorch prints the graph that it failed in
             return torch.export.export(
                 model, tuple(args), named, dynamic_shapes=dynamic_shapes, strict=False
             )

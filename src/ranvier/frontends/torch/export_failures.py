@@ -28,6 +28,7 @@ from torch.fx.experimental.symbolic_shapes import (
 
 from ranvier.errors import CompileError
 from ranvier.frontends.torch.source_lines import is_user_code, line_of_traceback
+from ranvier.frontends.torch.whole_recurrences import whole_recurrences
 
 _BRANCH = (
     "torch.where chooses between tensors, torch.cond between branches, torch.while_loop repeats; "
@@ -141,7 +142,7 @@ def _of_draft(
     model: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], dynamic_shapes: Any
 ) -> list[Reason]:
     try:
-        with redirect_stderr(io.StringIO()):
+        with whole_recurrences(), redirect_stderr(io.StringIO()):
             draft: Any = torch.export.draft_export(
                 model, tuple(args), dict(kwargs), dynamic_shapes=dynamic_shapes, strict=False
             )

@@ -15,6 +15,7 @@ from torch.fx import Node
 
 from ranvier.frontends.torch.custom import custom_operator
 from ranvier.frontends.torch.translations import ASSERTIONS, TABLE
+from ranvier.frontends.torch.whole_recurrences import NAMES
 
 _FRESH_COMPOSITES = frozenset(
     {
@@ -36,7 +37,7 @@ def is_translatable(program: ExportedProgram) -> bool:
 
 def functional_name(node: Node) -> str:
     """The overload in the table: `aten.relu.default` also for `aten.relu_.default`."""
-    name = str(node.target)
+    name = NAMES.get(str(node.target), str(node.target))
     if not _is_in_place(node):
         return name
     _, packet, overload = name.split(".")

@@ -56,6 +56,11 @@ class Reference:
                 args, kwargs = _examples(self._model)
         self.args, self.kwargs = tuple(args), dict(kwargs or {})
 
+    @property
+    def needs_examples(self) -> bool:
+        """Whether inputs have to be made up: a program without its own is refused before."""
+        return False
+
     def outputs(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[object]:
         """The leaves of the model's result in order: arrays, and constants as they are."""
         with torch.no_grad():

@@ -33,6 +33,7 @@ from ranvier.frontends.torch.untranslated import REASONS
 from ranvier.ir.dim import Dim, Polynomial, Symbol, evaluate, symbols
 from ranvier.ir.dtype import BF16, I64
 from ranvier.ir.graph import Graph, GraphBuilder, Node, TensorType, Value
+from ranvier.ir.liveness import without_dead_nodes
 
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
@@ -70,7 +71,7 @@ class Translator:
                 self._origins[node] = Origin(str(node.target), self._attribute(node))
         names, outputs, output_tree = self._outputs()
         graph = self._builder.finish(outputs, names, input_tree=input_tree, output_tree=output_tree)
-        return replace(graph, nodes=tuple(_live(graph)))
+        return without_dead_nodes(graph)
 
     # inputs and outputs
 
@@ -390,14 +391,3 @@ def _stand_in(node: FxNode, known: Symbols) -> Any:
         return Value(node.name, TensorType(dtype, shape))
 
     return value(node.meta.get("val"))
-
-
-def _live(graph: Graph) -> Iterator[Node]:
-    """The nodes that outputs depend on, in order."""
-    needed = set(graph.outputs)
-    kept = []
-    for node in reversed(graph.nodes):
-        if not needed.isdisjoint(node.results):
-            needed.update(node.operands)
-            kept.append(node)
-    return reversed(kept)
