@@ -16,15 +16,13 @@ from onnx import ModelProto
 
 from ranvier.errors import UnsupportedOperatorError
 from ranvier.frontends.findings import OperatorUse, missing_message, operator_uses
-from ranvier.frontends.onnx.reader import read_model
+from ranvier.frontends.onnx.reader import Source, read_model
 from ranvier.frontends.onnx.symbols import Range
 from ranvier.frontends.onnx.translations import TABLE
 from ranvier.frontends.onnx.translator import Translator
 from ranvier.ir.graph import Graph
 
 __all__ = ["OperatorUse", "import_onnx", "supported_operators", "survey"]
-
-Source = str | os.PathLike[str] | bytes | ModelProto
 
 
 def import_onnx(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from onnx import GraphProto
 
 from ranvier.frontends.onnx.contents import Contents, Elements, Ratio, numbers
 from ranvier.frontends.onnx.refusal import Refusal
@@ -14,6 +15,7 @@ from ranvier.ir.dim import Dim, Polynomial
 from ranvier.ir.dtype import BOOL, F32, I64, Array, DType, encode, from_numpy
 from ranvier.ir.graph import Attribute, GraphBuilder, Value
 
+Inline = Callable[[GraphProto, Sequence[Value]], tuple[Value, ...]]
 Declared = tuple[Dim | None, ...]
 """Sizes that a model states for a result; None where it states none."""
 
@@ -24,6 +26,7 @@ class Call:
 
     `version` is that of the node's operator set; `declared` are the sizes and `dtypes` the element
     types that the model states for its results, `used` the positions of results that are read.
+    `inline` puts the nodes of a subgraph in the node's place and returns the subgraph's outputs.
     """
 
     builder: GraphBuilder
@@ -36,6 +39,7 @@ class Call:
     declared: tuple[Declared | None, ...]
     dtypes: tuple[DType | None, ...]
     used: frozenset[int]
+    inline: Inline
 
     # Emission -------------------------------------------------------------------------------------
     def emit(self, op: str, *operands: Value, **attributes: Attribute) -> Value:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ranvier.frontends.onnx.agreement import broadcastable
 from ranvier.frontends.onnx.call import Call, axis_of
 from ranvier.frontends.onnx.refusal import Refusal
 from ranvier.frontends.onnx.registry import onnx_operator
@@ -46,7 +47,7 @@ def _register_rounding(name: str, op: str) -> None:
 def _register_binary(name: str, op: str) -> None:
     @onnx_operator(name, since=7)
     def binary(call: Call, a: Value, b: Value) -> Value:
-        return call.emit(op, a, b)
+        return call.emit(op, *broadcastable(call, (a, b)))
 
 
 def _register_legacy(name: str) -> None:
@@ -64,7 +65,7 @@ def _register_legacy(name: str) -> None:
 def _register_variadic(name: str, op: str) -> None:
     @onnx_operator(name)
     def variadic(call: Call, x: Value, *others: Value) -> Value:
-        return call.chain(op, (x, *others))
+        return call.chain(op, broadcastable(call, (x, *others)))
 
 
 for _name, _op in _UNARY.items():
@@ -94,10 +95,13 @@ def power(call: Call, x: Value, y: Value) -> Value:
     if x.dtype.is_float:
         return call.emit("pow", x, call.cast(y, x.dtype))
     if y.dtype.is_float:
-        wide = call.emit("pow", call.cast(x, F64), call.cast(y, F64))
-        return call.cast(wide, x.dtype)
-    wide = call.emit("pow", call.cast(x, I64), call.cast(y, I64))
-    return call.cast(wide, x.dtype)
+        inexact = call.emit("pow", call.cast(x, F64), call.cast(y, F64))
+        whole = call.emit("equal", y, call.emit("trunc", y))
+        exact = call.emit("pow", call.cast(x, I64), call.cast(y, I64))
+        found = call.emit("where", whole, exact, call.cast(inexact, I64))
+        return call.cast(found, x.dtype)
+    found = call.emit("pow", call.cast(x, I64), call.cast(y, I64))
+    return call.cast(found, x.dtype)
 
 
 @onnx_operator("Mod")
@@ -108,7 +112,10 @@ def mod(call: Call, a: Value, b: Value, *, fmod: int = 0) -> Value:
 
 @onnx_operator("BitShift")
 def bit_shift(call: Call, x: Value, amount: Value, *, direction: str) -> Value:
-    """Bits moved to the left or to the right; zero when all of them are moved out."""
+    """Bits moved to the left or to the right; what comes in is zero, or the sign on the left."""
+    if direction == "RIGHT" and x.dtype.kind == "int":
+        most = call.number("minimum", amount, x.dtype.bits - 1)
+        return call.emit("shift_right", x, most)
     moved = call.emit("shift_left" if direction == "LEFT" else "shift_right", x, amount)
     inside = call.number("less", amount, x.dtype.bits)
     return call.where(inside, moved, 0)

@@ -198,7 +198,7 @@ def max_roi_pool(
 
 
 def _cells(call: Call, low: Value, high: Value, cells: int, size: int) -> Value:
-    """Which of `size` elements lie in which of the cells between two bounds, `[rois, cells, size]`."""
+    """Which of `size` elements lie in which cell between two bounds, `[rois, cells, size]`."""
     extent = call.number("maximum", call.number("add", call.emit("sub", high, low), 1), 1)
     step = call.number("div", extent, cells)
     place = call.iota(cells, low.dtype, axis=1, rank=2)

@@ -17,7 +17,10 @@ MOST_BYTES = 2**40
 _MOST_DEPTH = 64
 
 
-def read_model(source: str | os.PathLike[str] | bytes | ModelProto) -> ModelProto:
+Source = str | os.PathLike[str] | bytes | ModelProto
+
+
+def read_model(source: Source) -> ModelProto:
     """The model of a file, of bytes, or itself, with external data read and nodes in order.
 
     Raises CompileError for what is no ONNX model, is cut off, refers to data that is not there, or

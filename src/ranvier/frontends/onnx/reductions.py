@@ -176,13 +176,13 @@ def _register_running(name: str) -> None:
             if result is None:
                 result = found
                 continue
-            chosen = _is_axis(call, axis, along, x.rank)
+            chosen = is_axis(call, axis, along, x.rank)
             result = call.where(chosen, found, result)
         assert result is not None
         return result
 
 
-def _is_axis(call: Call, axis: Value, along: int, rank: int) -> Value:
+def is_axis(call: Call, axis: Value, along: int, rank: int) -> Value:
     """Whether a tensor of one element, known at run time, is the axis `along`."""
     given = call.reshape(call.cast(axis, I64), ())
     same = call.number("equal", given, along)

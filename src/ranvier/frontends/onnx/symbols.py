@@ -13,6 +13,8 @@ from ranvier.ir.dim import Dim, symbol
 Range = int | tuple[int, int | None]
 MOST = 2**40
 """A larger number than any size that fits a computer."""
+_OPEN = -1
+"""Some exporters write -1 or "?" for a size that is open; ONNX would have nothing there."""
 
 
 class Symbols:
@@ -53,15 +55,15 @@ class Symbols:
 
     def _stated(self, dim: TensorShapeProto.Dimension) -> Dim | None:
         if dim.HasField("dim_value"):
-            return int(dim.dim_value)
+            return None if dim.dim_value == _OPEN else int(dim.dim_value)
         return self._dims.get(dim.dim_param) if dim.dim_param else None
 
     def _dim(self, dim: TensorShapeProto.Dimension, fresh: str, where: str) -> Dim:
-        if dim.HasField("dim_value"):
+        if dim.HasField("dim_value") and dim.dim_value != _OPEN:
             if not 0 <= dim.dim_value < MOST:
                 raise CompileError(f"the input {where} has a dim of {dim.dim_value}")
             return int(dim.dim_value)
-        name = dim.dim_param or fresh
+        name = dim.dim_param if _is_name(dim.dim_param) else fresh
         if name not in self._dims:
             self._dims[name] = self._new(name)
         return self._dims[name]
@@ -86,3 +88,8 @@ class Symbols:
             found, count = f"{plain}_{count}", count + 1
         self._names.add(found)
         return found
+
+
+def _is_name(text: str) -> bool:
+    """Whether dims that share the text are equal; "?" says nothing."""
+    return any(c.isalnum() for c in text)

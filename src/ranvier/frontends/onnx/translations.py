@@ -18,6 +18,15 @@ GROUPS = (
     "pooling",
     "quantization",
     "normalization",
+    "control",
+    "resize",
+    "sampling",
+    "selection",
+    "signal",
+    "recurrent",
+    "training",
+    "classical",
+    "trees",
 )
 
 for _group in GROUPS:

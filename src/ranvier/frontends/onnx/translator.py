@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
@@ -16,11 +16,13 @@ from ranvier.frontends.onnx.dtypes import from_onnx, to_array
 from ranvier.frontends.onnx.functions import Body, Opsets, model_function, standard_function
 from ranvier.frontends.onnx.provenance import source_of
 from ranvier.frontends.onnx.refusal import Refusal
+from ranvier.frontends.onnx.refused import REASONS
 from ranvier.frontends.onnx.scope import MISSING, Entry, Missing, Scope
 from ranvier.frontends.onnx.symbols import Range, Symbols
 from ranvier.frontends.onnx.translations import translation
 from ranvier.ir.dtype import DType
-from ranvier.ir.graph import Graph, GraphBuilder, Node, TensorType, Value
+from ranvier.ir.graph import Graph, GraphBuilder, TensorType, Value
+from ranvier.ir.liveness import without_dead_nodes
 from ranvier.ir.operators.custom import CUSTOM, CustomOperator
 
 _MOST_NESTING = 32
@@ -109,8 +111,7 @@ class Translator:
             if isinstance(entry, Value):
                 names.append(value.name)
                 outputs.append(entry)
-        result = self._builder.finish(outputs, names)
-        return replace(result, nodes=tuple(_live(result)))
+        return without_dead_nodes(self._builder.finish(outputs, names))
 
     # Names ----------------------------------------------------------------------------------------
     def _resolve(self, scope: Scope, name: str) -> Value | Missing:
@@ -168,7 +169,7 @@ class Translator:
             return
         if any(f.name == node.op_type and f.domain == node.domain for f in self._model.functions):
             return
-        raise Refusal("has no translation")
+        raise Refusal(REASONS.get((domain, node.op_type), "has no translation"))
 
     def _results(
         self,
@@ -197,7 +198,7 @@ class Translator:
         body = standard_function(node, version, operands)
         if body is not None:
             return self._expand(body, node, operands, place, source)
-        raise Refusal("has no translation")
+        raise Refusal(REASONS.get((domain, node.op_type), "has no translation"))
 
     def _call(
         self,
@@ -223,7 +224,24 @@ class Translator:
             tuple(s.sizes if s else None for s in stated),
             tuple(s.dtype if s else None for s in stated),
             frozenset(i for i, name in enumerate(node.output) if name),
+            lambda graph, given: self._inline(graph, given, place, source),
         )
+
+    def _inline(
+        self, graph: GraphProto, given: Sequence[Value], place: _Place, source: str
+    ) -> tuple[Value, ...]:
+        """The outputs of a subgraph whose inputs are given; it sees the names around it."""
+        scope = Scope(place.scope)
+        scope.declare(graph.initializer)
+        for value, operand in zip(graph.input, given, strict=True):
+            scope.set(value.name, operand)
+        inner = _Place(scope, place.opsets, source, place.depth + 1, {})
+        self._nodes(graph.node, inner)
+        results = [self._resolve(scope, value.name) for value in graph.output]
+        found = tuple(value for value in results if isinstance(value, Value))
+        if len(found) != len(results):
+            raise Refusal("has a body with operators that cannot be compiled")
+        return found
 
     def _expand(
         self,
@@ -241,7 +259,8 @@ class Translator:
         for name, operand in zip(body.inputs, given, strict=True):
             if operand is not None:
                 scope.set(name, operand)
-        opsets = {_domain(domain): version for domain, version in body.opsets.items()}
+        own = {_domain(domain): version for domain, version in body.opsets.items()}
+        opsets = {**place.opsets, **own}
         renamed = {
             inner: (place.renamed or {}).get(name, "") if place.outer else name
             for inner, name in zip(body.outputs, node.output, strict=False)
@@ -284,14 +303,3 @@ def _readers(nodes: Sequence[NodeProto]) -> Mapping[str, int]:
         for name in node.input:
             counts[name] = counts.get(name, 0) + 1
     return counts
-
-
-def _live(graph: Graph) -> Iterator[Node]:
-    """The nodes that outputs depend on, in order."""
-    needed = set(graph.outputs)
-    kept = []
-    for node in reversed(graph.nodes):
-        if not needed.isdisjoint(node.results):
-            needed.update(node.operands)
-            kept.append(node)
-    return reversed(kept)

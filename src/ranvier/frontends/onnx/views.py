@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ranvier.frontends.onnx import positions
+from ranvier.frontends.onnx.agreement import concatenable, reshapable
 from ranvier.frontends.onnx.call import Call, axes_of, axis_of, static
 from ranvier.frontends.onnx.refusal import Refusal
 from ranvier.frontends.onnx.registry import onnx_operator
@@ -27,7 +28,8 @@ def reshape(call: Call, x: Value, shape: Value, *, allowzero: int = 0) -> Value:
     sizes = call.sizes(shape)
     if sizes is None:
         return call.reshape(x, call.result_shape())
-    return call.reshape(x, reshape_target(x.shape, sizes, bool(allowzero)))
+    target = reshape_target(x.shape, sizes, bool(allowzero))
+    return call.reshape(reshapable(call, x, target), target)
 
 
 @onnx_operator("Flatten")
@@ -89,7 +91,8 @@ def transpose(call: Call, x: Value, *, perm: tuple[int, ...] | None = None) -> V
 @onnx_operator("Concat")
 def concat(call: Call, *parts: Value, axis: int = 1) -> Value:
     """Parts one behind the other."""
-    return call.concat(parts, axis_of(axis, parts[0].rank))
+    along = axis_of(axis, parts[0].rank)
+    return call.concat(concatenable(call, parts, along), along)
 
 
 @onnx_operator("Expand")

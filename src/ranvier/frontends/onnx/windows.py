@@ -39,7 +39,9 @@ class Window:
             for i, size in enumerate(spatial)
         )
 
-    def taps(self, call: Call, x: Value, fill: bool | float) -> Iterator[tuple[tuple[int, ...], Value]]:  # fmt: skip
+    def taps(
+        self, call: Call, x: Value, fill: bool | float
+    ) -> Iterator[tuple[tuple[int, ...], Value]]:
         """(tap, what the tap sees in every window); outside of `x` it sees `fill`."""
         rank = len(self.kernel)
         first = x.rank - rank
@@ -101,6 +103,9 @@ def _padding(
 
 
 def halves(total: Dim, upper: bool) -> tuple[Dim, Dim]:
-    """Padding on both sides; the odd element is behind the data with `upper`, else before."""
-    half = total // 2
+    """Padding on both sides; the odd element is behind the data with `upper`, else before.
+
+    As in C, half of an odd negative number is rounded towards zero.
+    """
+    half = -(-total // 2) if isinstance(total, int) and total < 0 else total // 2
     return (half, total - half) if upper else (total - half, half)
