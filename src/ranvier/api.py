@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -74,10 +75,11 @@ def trace(
     """Compile a model ahead of time.
 
     Args:
-        model: an `nn.Module` with example inputs, a `torch.export.ExportedProgram`, or the path of
-            a `.pt2` file.
+        model: an `nn.Module` with example inputs, a `torch.export.ExportedProgram`, an
+            `onnx.ModelProto`, or the path of a `.pt2` or `.onnx` file.
         args, kwargs, dynamic_shapes: as for `torch.export.export`; a single tensor may stand for
-            `(tensor,)`.
+            `(tensor,)`. For ONNX, `dynamic_shapes` maps names of dims to a range (low, high) or a
+            fixed size, and example inputs are needed by `tune` alone.
         precision: "f32", or "bf16" (contractions and stored activations in bf16, sums in f32).
         target: "native", a target name, or several: one program each in the same artifact.
         name: of the model, for reports; its class by default.
@@ -162,7 +164,12 @@ def import_model(
     model: Any, args: Any, kwargs: Any, dynamic_shapes: Any, name: str | None
 ) -> Graph:
     """The graph of a model, by whichever front end reads it."""
-    detect(model)
+    if detect(model) == "onnx":
+        require_front_end("onnx")
+        from ranvier.frontends.onnx import import_onnx
+
+        return import_onnx(model, dynamic_shapes, name)
+    require_front_end("torch")
     from ranvier.frontends.torch import import_torch
 
     return import_torch(model, args, kwargs, dynamic_shapes, name)
@@ -170,10 +177,23 @@ def import_model(
 
 def survey_model(model: Any, args: Any, kwargs: Any, dynamic_shapes: Any) -> Sequence[Any]:
     """Operators of a model in its framework's terms, with their support."""
-    detect(model)
-    from ranvier.frontends.torch import survey
+    if detect(model) == "onnx":
+        require_front_end("onnx")
+        from ranvier.frontends import onnx
 
-    return survey(model, args, kwargs, dynamic_shapes)
+        return onnx.survey(model, dynamic_shapes)
+    require_front_end("torch")
+    from ranvier.frontends import torch
+
+    return torch.survey(model, args, kwargs, dynamic_shapes)
+
+
+def require_front_end(library: str) -> None:
+    """Raise CompileError, with what to install, when a front end's library is missing."""
+    if importlib.util.find_spec(library) is None:
+        raise CompileError(
+            f"this model needs {library}, which is not installed: pip install 'ranvier[{library}]'"
+        )
 
 
 def resolve_targets(target: str | Sequence[str]) -> tuple[Target, ...]:

@@ -15,11 +15,12 @@ from ranvier.artifact.expression import evaluate
 from ranvier.artifact.format import Step, Tree
 from ranvier.artifact.reader import Artifact
 from ranvier.errors import InputError
+from ranvier.frontends.detect import detect
 from ranvier.inspection import program_of
 from ranvier.ir.dtype import BY_NAME, decode
 from ranvier.runtime.model import Model, load
 from ranvier.runtime.signature import Signature
-from ranvier.sample_inputs import complete_sizes
+from ranvier.sample_inputs import complete_sizes, random_inputs
 
 TOLERANCES = {"f32": 1e-4, "bf16": 3e-2}
 """Normwise relative error that an output may have, by the precision of the artifact."""
@@ -136,8 +137,8 @@ def verify(
     Args:
         model: what `ranvier.trace` took.
         artifact: path of the `.rvr` file.
-        args, kwargs: inputs to compare on; a program or `.pt2` file brings its own when left out.
-            A single tensor may stand for `(tensor,)`.
+        args, kwargs: inputs to compare on; a program or `.pt2` file brings its own when left out,
+            and for an ONNX model random ones are made. A single tensor may stand for `(tensor,)`.
         dynamic_shapes: as given to `ranvier.trace`; used to find the layers of an `nn.Module`.
         sizes: further sizes of symbols to compare at, with elements drawn from the inputs.
         layers: compare also every value that the artifact writes to memory.
@@ -150,10 +151,11 @@ def verify(
         InputError: the inputs or the results do not fit the artifact.
         ArtifactError, TargetError: as `ranvier.load`.
     """
-    from ranvier.frontends.torch.reference import Reference
-
-    reference = Reference(model, args, kwargs, dynamic_shapes)
+    reference = _reference(model, args, kwargs, dynamic_shapes)
     with load(artifact, cores=cores) as loaded:
+        if reference.needs_examples:
+            known = complete_sizes(loaded.manifest, sizes[0] if sizes else {})
+            reference.kwargs = random_inputs(loaded.manifest, known, seed)
         comparison = _Comparison(reference, loaded, _steps(artifact, loaded) if layers else {})
         cases = [comparison.examples()]
         cases += [comparison.resampled(each, seed + i) for i, each in enumerate(sizes)]
@@ -161,6 +163,17 @@ def verify(
         return Verification(
             os.fspath(artifact), loaded.name, loaded.precision, loaded.target, limit, tuple(cases)
         )
+
+
+def _reference(model: Any, args: Any, kwargs: Any, dynamic_shapes: Any) -> Any:
+    """The original model, by the front end that reads it."""
+    if detect(model) == "onnx":
+        from ranvier.frontends.onnx.reference import Reference as OnnxReference
+
+        return OnnxReference(model, args, kwargs)
+    from ranvier.frontends.torch.reference import Reference
+
+    return Reference(model, args, kwargs, dynamic_shapes)
 
 
 class _Comparison:

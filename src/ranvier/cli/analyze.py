@@ -8,7 +8,7 @@ import typer
 
 from ranvier.cli.extras import require
 from ranvier.cli.model_source import load_model
-from ranvier.cli.options import JsonOption, ModelArgument
+from ranvier.cli.options import DimOption, JsonOption, ModelArgument, parse_dims
 from ranvier.cli.output import print_json
 
 
@@ -16,13 +16,14 @@ def analyze_command(
     model: ModelArgument,
     precision: Annotated[str, typer.Option("--precision", help="f32 or bf16.")] = "f32",
     target: Annotated[str, typer.Option("--target", help="native or a target's name.")] = "native",
+    dim: DimOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Lower every operator of a model for real and report how much of it is native."""
-    require("llvmlite", "torch")
+    require("llvmlite")
     from ranvier.api import analyze
 
-    source = load_model(model)
+    source = load_model(model, parse_dims(dim))
     analysis = analyze(
         source.model, source.args, source.kwargs, dynamic_shapes=source.dynamic_shapes,
         precision=precision, target=target,

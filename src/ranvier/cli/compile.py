@@ -12,7 +12,7 @@ import typer
 
 from ranvier.cli.extras import require
 from ranvier.cli.model_source import ModelSource, load_model
-from ranvier.cli.options import JsonOption, ModelArgument
+from ranvier.cli.options import DimOption, JsonOption, ModelArgument, parse_dims
 from ranvier.cli.output import megabytes, print_json
 from ranvier.errors import CompileError
 
@@ -39,6 +39,7 @@ def compile_command(
     no_winograd: Annotated[
         bool, typer.Option("--no-winograd", help="Compute every convolution directly.")
     ] = False,
+    dim: DimOption = None,
     tune: Annotated[
         bool,
         typer.Option("--tune", help="Measure schedules on this machine and keep the fastest."),
@@ -58,8 +59,8 @@ def compile_command(
     as_json: JsonOption = False,
 ) -> None:
     """Compile a model ahead of time into one .rvr file."""
-    require("llvmlite", "torch")
-    source = load_model(model)
+    require("llvmlite")
+    source = load_model(model, parse_dims(dim))
     compiled = _trace(source, precision, _targets(target), name, not no_winograd, tune)
     if workdir is not None:
         _write_stages(compiled, workdir)

@@ -6,7 +6,7 @@ import importlib.util
 
 from ranvier.errors import CompileError
 
-_EXTRA = {"llvmlite": "compile", "torch": "torch"}
+_EXTRA = {"llvmlite": "compile", "torch": "torch", "onnx": "onnx"}
 
 
 def require(*libraries: str) -> None:

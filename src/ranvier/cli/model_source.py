@@ -7,19 +7,24 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ranvier.cli.extras import require
 from ranvier.errors import CompileError
+from ranvier.frontends.detect import detect
 
 _EXPECTED = "expected (model, args), (model, args, kwargs) or (model, args, kwargs, dynamic_shapes)"
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model with what `ranvier.trace` wants to know of it; `name` is a good name for its file."""
+    """A model with what `ranvier.trace` wants to know of it; `name` is a good name for its file.
+
+    `frontend` is the library that its front end needs.
+    """
 
     model: Any
     name: str
@@ -27,9 +32,16 @@ class ModelSource:
     kwargs: Mapping[str, Any] | None = None
     dynamic_shapes: Any = None
 
+    @property
+    def frontend(self) -> str:
+        """The front end that reads the model."""
+        return detect(self.model)
 
-def load_model(text: str) -> ModelSource:
+
+def load_model(text: str, dims: Mapping[str, object] | None = None) -> ModelSource:
     """Read a MODEL argument: a path, `file.py:function` or `module:function`.
+
+    `dims` are sizes or ranges of dims by name, which only ONNX models take.
 
     Raises:
         CompileError: no such file, module or function, or the function fails or returns something
@@ -40,13 +52,26 @@ def load_model(text: str) -> ModelSource:
         path = Path(text)
         if not path.is_file():
             raise CompileError(f"{text} is neither a file nor FILE.py:FUNCTION nor MODULE:FUNCTION")
-        return ModelSource(text, path.stem)
+        return _with_dims(ModelSource(text, path.stem), dims)
     build = _function(_module(where, text), function, text)
     try:
         result = build()
     except Exception as error:  # the user's code may raise anything
         raise _failed(text, error) from error
-    return _source(result, function, text)
+    return _with_dims(_source(result, function, text), dims)
+
+
+def _with_dims(source: ModelSource, dims: Mapping[str, object] | None) -> ModelSource:
+    frontend = source.frontend
+    require(frontend)
+    if not dims:
+        return source
+    if frontend != "onnx":
+        raise CompileError(
+            "--dim is for ONNX models; the symbolic sizes of a PyTorch model are those that it was "
+            "exported with (dynamic_shapes)"
+        )
+    return replace(source, dynamic_shapes={**(source.dynamic_shapes or {}), **dims})
 
 
 def _module(where: str, text: str) -> ModuleType:

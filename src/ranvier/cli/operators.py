@@ -41,4 +41,11 @@ def _torch() -> Sequence[str]:
     return supported_operators()
 
 
-FRONT_ENDS: dict[str, Callable[[], Sequence[str]]] = {"torch": _torch}
+def _onnx() -> Sequence[str]:
+    require("onnx")
+    from ranvier.frontends.onnx import supported_operators
+
+    return supported_operators()
+
+
+FRONT_ENDS: dict[str, Callable[[], Sequence[str]]] = {"torch": _torch, "onnx": _onnx}

@@ -11,7 +11,7 @@ ModelArgument: TypeAlias = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A .pt2 file, or FILE.py:FUNCTION or MODULE:FUNCTION that returns "
+        help="A .pt2 or .onnx file, or FILE.py:FUNCTION or MODULE:FUNCTION that returns "
         "(model, args[, kwargs[, dynamic_shapes]]).",
         show_default=False,
     ),
@@ -21,6 +21,14 @@ ArtifactArgument: TypeAlias = Annotated[
 ]
 JsonOption: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON document and nothing else.")
+]
+DimOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dim",
+        metavar="NAME=LOW:HIGH",
+        help="Range of a symbolic dim of an ONNX model, or NAME=SIZE to fix it; may be repeated.",
+    ),
 ]
 CoresOption: TypeAlias = Annotated[
     str | None,
@@ -50,6 +58,23 @@ def parse_sizes(settings: Sequence[str] | None) -> dict[str, int]:
             raise typer.BadParameter(f"{part!r} is not NAME=SIZE, such as batch=2")
         sizes[name] = int(number)
     return sizes
+
+
+def parse_dims(settings: Sequence[str] | None) -> dict[str, int | tuple[int, int]]:
+    """`--dim` options, "batch=1:64" or "height=32" -> ranges; typer's error when malformed."""
+    dims: dict[str, int | tuple[int, int]] = {}
+    for part in ",".join(settings or ()).split(","):
+        if not part.strip():
+            continue
+        name, equals, text = (piece.strip() for piece in part.partition("="))
+        numbers = text.split(":")
+        if not equals or not name or len(numbers) > 2 or not all(map(str.isdecimal, numbers)):
+            raise typer.BadParameter(f"{part!r} is not NAME=LOW:HIGH, such as batch=1:64")
+        low, high = int(numbers[0]), int(numbers[-1])
+        if low > high:
+            raise typer.BadParameter(f"{part!r}: {low} is more than {high}")
+        dims[name] = low if len(numbers) == 1 else (low, high)
+    return dims
 
 
 def parse_numbers(text: str, option: str) -> tuple[int, ...]:

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from ranvier.cli.extras import require
 from ranvier.cli.model_source import load_model
 from ranvier.cli.options import (
     ArtifactArgument,
@@ -45,7 +44,6 @@ def verify_command(
     as_json: JsonOption = False,
 ) -> None:
     """Compare an artifact's outputs with the original model's; exit code 1 when they differ."""
-    require("torch")
     source = load_model(model)
     found = verify(
         source.model, artifact, source.args, source.kwargs,
