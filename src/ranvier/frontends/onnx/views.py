@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ranvier.frontends.onnx import positions
-from ranvier.frontends.onnx.agreement import concatenable, reshapable
+from ranvier.frontends.onnx.agreement import concatenable, reshapable, with_size
 from ranvier.frontends.onnx.call import Call, axes_of, axis_of, static
 from ranvier.frontends.onnx.refusal import Refusal
 from ranvier.frontends.onnx.registry import onnx_operator
@@ -44,6 +44,7 @@ def squeeze_attribute(call: Call, x: Value, *, axes: tuple[int, ...] | None = No
     """Without some dims of size 1, or without all of them."""
     dropped = _ones(x) if axes is None else axes_of(axes, x.rank)
     for axis in dropped:
+        x = with_size(call, x, axis, 1)
         if x.shape[axis] != 1:
             raise Refusal(f"drops dim {axis}, whose size is {x.shape[axis]}")
     return call.reshape(x, tuple(size for i, size in enumerate(x.shape) if i not in dropped))
