@@ -137,6 +137,18 @@ def test_weights_keep_their_names_and_tied_ones_appear_once() -> None:
     assert len(names & tied) == 1
 
 
+def test_a_weight_that_is_read_through_a_view_of_all_of_it_keeps_its_name() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(4, 8))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + self.weight[:4] + self.weight[:2].sum()
+
+    assert check(Model(), torch.randn(4, 8)).nodes[0].result.name == "weight"
+
+
 def test_weights_are_not_copied() -> None:
     module = nn.Linear(4, 5).eval()
     graph = import_torch(module, (torch.randn(2, 4),))

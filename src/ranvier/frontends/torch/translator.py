@@ -197,6 +197,9 @@ class Translator:
             raise Refusal(_why_unknown(name))
         expected, used = self._expected(found), _used(node)
         call = Call(self._builder, node.name, source, expected, used, _is_dense(node))
+        for read in node.all_input_nodes:
+            if read in self._origins:
+                self._operand(read)  # a constant is made before `start`: it keeps its name
         start = len(self._builder.nodes)
         if custom is not None:
             returned = expand(call, custom, node, self._resolve)
