@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ranvier.artifact.writer import write_artifact
@@ -68,6 +68,7 @@ def trace(
     precision: str = "f32",
     target: str | Sequence[str] = "native",
     name: str | None = None,
+    metadata: Mapping[str, str] | None = None,
     winograd: bool = True,
     tune: bool = False,
     progress: Progress | bool | None = None,
@@ -83,6 +84,8 @@ def trace(
         precision: "f32", or "bf16" (contractions and stored activations in bf16, sums in f32).
         target: "native", a target name, or several: one program each in the same artifact.
         name: of the model, for reports; its class by default.
+        metadata: texts that the artifact shall carry (labels, an alphabet, a licence), beside those
+            that an ONNX model has; `Model.metadata` gives them back.
         winograd: convolutions take fewer multiplications where that is faster; their results are
             rounded differently.
         tune: measure schedules on this machine, with the example inputs, and keep the fastest;
@@ -104,6 +107,7 @@ def trace(
 
     def compile_model(listener: Progress | None) -> CompiledModel:
         graph = _import(model, args, kwargs, dynamic_shapes, name, listener)
+        graph = replace(graph, metadata={**graph.metadata, **(metadata or {})})
         if not tune:
             return CompiledModel(compile_graph(graph, targets, precision, listener, options))
         compiled, tuning = tune_graph(

@@ -14,6 +14,7 @@ from ranvier import __version__
 from ranvier.artifact import format as rvr
 from ranvier.artifact.checksum import sha256
 from ranvier.artifact.expression import Expr
+from ranvier.artifact.metadata import METADATA, metadata_entry
 from ranvier.artifact.writer import Payload
 from ranvier.codegen.emit import EmittedProgram, emit_program
 from ranvier.codegen.host import host_ir
@@ -101,6 +102,8 @@ def compile_graph(
     report = summarize(graph, optimized, lowered[0], emitted[0], precision, clock.seconds, options)
     entries["graph.txt"] = stages["optimized"].encode()
     entries["report.json"] = report.to_json().encode()
+    if graph.metadata:
+        entries[METADATA] = metadata_entry(graph.metadata)
     return Compiled(_manifest(optimized, precision), programs, entries, report, stages)
 
 

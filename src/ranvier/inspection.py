@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ranvier.artifact.checksum import sha256
 from ranvier.artifact.expression import evaluate, expr_to_text
 from ranvier.artifact.format import Entry, Manifest, Program, Symbol, Target, TensorSpec
+from ranvier.artifact.metadata import read_metadata
 from ranvier.artifact.reader import MANIFEST, WEIGHTS, Artifact
 from ranvier.errors import ArtifactError
 from ranvier.runtime.cpu import host_features, missing
@@ -64,6 +65,7 @@ class Inspection:
     name: str
     precision: str
     producer: Mapping[str, str]
+    metadata: Mapping[str, str]
     symbols: tuple[Symbol, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -85,7 +87,7 @@ def inspect_artifact(path: str | os.PathLike[str]) -> Inspection:
         entries = manifest.entries
         return Inspection(
             artifact.path, os.stat(artifact.fileno()).st_size, manifest.name, manifest.precision,
-            manifest.producer, manifest.symbols,
+            manifest.producer, read_metadata(artifact), manifest.symbols,
             tuple(tensor_text(spec) for spec in manifest.inputs),
             tuple(tensor_text(spec) for spec in manifest.outputs),
             programs, _operators(artifact),

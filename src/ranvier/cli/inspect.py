@@ -90,6 +90,7 @@ def _print_summary(found: Inspection, memory: Memory | None) -> None:
     for program in found.programs:
         lines += _program_lines(program)
     lines.append(("operators", _counts(found.operators) or "not recorded"))
+    lines += [("metadata", f"{name}: {_short(text)}") for name, text in found.metadata.items()]
     lines.append(("weights", megabytes(found.weight_bytes)))
     lines.append(("memory", _memory_text(memory)))
     for name, text in lines:
@@ -97,6 +98,12 @@ def _print_summary(found: Inspection, memory: Memory | None) -> None:
     entries = [("manifest.json", "", found.manifest_sha256)]
     entries += [(name, megabytes(e.size), e.sha256) for name, e in found.entries.items()]
     print_table("", ("entry", ">size", "SHA-256"), entries)
+
+
+def _short(text: str, most: int = 60) -> str:
+    """A text on one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[:most]}... ({len(text)} characters)"
 
 
 def _program_lines(program: ProgramSummary) -> list[tuple[str, str]]:

@@ -96,7 +96,10 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """A whole model; the trees describe nested inputs and outputs (manifest form) or are None."""
+    """A whole model; the trees describe nested inputs and outputs (manifest form) or are None.
+
+    `metadata` are texts that a model carries beside its computation; no pass needs to keep them.
+    """
 
     name: str
     inputs: tuple[Value, ...]
@@ -105,6 +108,7 @@ class Graph:
     output_names: tuple[str, ...] = ()
     input_tree: object = None
     output_tree: object = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     def producers(self) -> dict[Value, Node]:
         """Value -> the node whose result it is; inputs have none."""

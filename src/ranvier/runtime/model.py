@@ -14,6 +14,7 @@ import numpy as np
 
 from ranvier.artifact.expression import evaluate
 from ranvier.artifact.format import DTYPES, Manifest, Program, Symbol, TensorSpec
+from ranvier.artifact.metadata import read_metadata
 from ranvier.artifact.reader import Artifact, Verify
 from ranvier.errors import InputError, RanvierError, ResourceError
 from ranvier.runtime import group as groups
@@ -24,7 +25,7 @@ from ranvier.runtime.mapping import Code, address_of
 from ranvier.runtime.open_outputs import OpenOutputs
 from ranvier.runtime.plan import Plan, Planner
 from ranvier.runtime.pool import Pool, function_address, physical_bytes
-from ranvier.runtime.profile import Profile
+from ranvier.runtime.profile import Profile, order_ticks
 from ranvier.runtime.signature import Signature
 
 PLANS_KEPT = 64
@@ -37,6 +38,7 @@ _MEMORY_WORDS = slice(27, 30)  # limit in bytes, aligned_alloc, free
 _FAULT_SIZE = 1
 _STEP_WORDS = slice(3, 5)
 _PROFILE_WORDS = slice(2, 7, 4)  # when steps begin, and when they are finished
+_TURNS_WORD = 30  # what steps in loops take in all
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -141,6 +143,7 @@ class Model:
         target: name of the target whose program runs.
         cores: the CPUs it runs on.
         manifest: what the artifact says of itself.
+        metadata: texts that the model carries, by name.
     """
 
     def __init__(
@@ -154,6 +157,7 @@ class Model:
             program.target.name,
         )
         self.manifest: Manifest = manifest
+        self.metadata: dict[str, str] = read_metadata(artifact)
         self.cores = cores
         self._verify: Verify = verify
         self._path = os.path.abspath(artifact.path)
@@ -284,14 +288,16 @@ class Model:
         values = self._signature.bind_names(inputs)
         steps = self._program.steps
         ticks = np.zeros((2, self.cores.count, len(steps) + 1), np.uint64)
+        turns = np.zeros((self.cores.count, 2, len(steps)), np.uint64)
         start = time.perf_counter()
         found: dict[str, int] = {}
-        self._execute(values, ticks, found)
+        self._execute(values, ticks, found, turns)
         seconds = time.perf_counter() - start
         known = self._signature.solve(self._convert(values)[1])
         scope = {**known, **found, "threads": self.cores.count}
         if self._open is not None or self._program.loops:
-            _order_ticks(ticks)
+            order_ticks(ticks, turns, self._program.loops)
+        times = [max(int(count), 1) for count in turns[0, 1]]
         return Profile(
             steps=steps,
             buffers=self._program.buffers,
@@ -299,8 +305,8 @@ class Model:
             finishes=ticks[1, :, :-1],
             started=start,
             seconds=seconds,
-            flops=tuple(evaluate(step.flops, scope) for step in steps),
-            bytes=tuple(evaluate(step.bytes, scope) for step in steps),
+            flops=tuple(n * evaluate(s.flops, scope) for n, s in zip(times, steps, strict=True)),
+            bytes=tuple(n * evaluate(s.bytes, scope) for n, s in zip(times, steps, strict=True)),
         )
 
     def arena_bytes(self, **symbols: int) -> int:
@@ -349,10 +355,11 @@ class Model:
         values: Sequence[object],
         ticks: Array | None = None,
         sizes: dict[str, int] | None = None,
+        turns: Array | None = None,
     ) -> list[Array]:
         """Run one call; its parts are in this order for speed, a warm call takes microseconds.
 
-        `ticks` are filled with clock readings, and `sizes` with what the call finds out.
+        `ticks` and `turns` are filled with clock readings, `sizes` with what the call finds out.
         """
         pointers: list[int] = []
         shapes: list[tuple[int, ...]] = []
@@ -381,11 +388,12 @@ class Model:
             outputs = self._empty_outputs(record)
             if ticks is not None:
                 record.words[_PROFILE_WORDS] = address_of(ticks[0]), address_of(ticks[1])
+                record.words[_TURNS_WORD] = 0 if turns is None else address_of(turns)
             try:
                 self._launch(record, pointers, outputs)
             finally:
                 if ticks is not None:
-                    record.words[_PROFILE_WORDS] = 0
+                    record.words[_PROFILE_WORDS] = record.words[_TURNS_WORD] = 0
             if self._open is not None:
                 outputs = self._finish(record, outputs, sizes)
         return outputs
@@ -464,15 +472,3 @@ class Model:
 
 def _octets(array: Array) -> Array:
     return array.reshape(-1).view(np.uint8)
-
-
-def _order_ticks(ticks: Array) -> None:
-    """Put the clock readings of a program with branches and loops in order.
-
-    Steps that were not taken, in this iteration or at all, get no duration; a loop's first step
-    has that of all iterations but the last.
-    """
-    begins, finishes = ticks[0], ticks[1, :, :-1]
-    begins[begins == 0] = np.iinfo(np.uint64).max
-    begins[:] = np.minimum.accumulate(begins[:, ::-1], axis=1)[:, ::-1]
-    np.clip(finishes, begins[:, :-1], begins[:, 1:], out=finishes)

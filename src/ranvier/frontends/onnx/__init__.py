@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from onnx import ModelProto
@@ -31,9 +32,9 @@ def import_onnx(
     """The graph of an ONNX model.
 
     `dims` gives symbolic dims, by their name in the model (or `input_axis` where they have none), a
-    range (low, high) or a fixed size; without one they are 1 and above. Raises
-    UnsupportedOperatorError, which lists everything without a translation with its count, nodes and
-    reasons, and CompileError for a model that is malformed.
+    range (low, high) or a fixed size; without one they are 1 and above. The graph carries the
+    model's metadata. Raises UnsupportedOperatorError, which lists everything without a translation
+    with its count, nodes and reasons, and CompileError for a model that is malformed.
     """
     loaded = read_model(model)
     translator = Translator(loaded, name or _name(model, loaded), dims)
@@ -41,7 +42,7 @@ def import_onnx(
     missing = [use for use in operator_uses(translator.findings) if not use.supported]
     if missing:
         raise UnsupportedOperatorError(missing_message(missing))
-    return graph
+    return replace(graph, metadata={entry.key: entry.value for entry in loaded.metadata_props})
 
 
 def survey(model: Source, dims: Mapping[str, Range] | None = None) -> list[OperatorUse]:
