@@ -15,6 +15,7 @@ SOURCE = Path(ranvier.__file__).parent
 
 LAYERS = (
     ("errors",),
+    ("segments",),
     ("target",),
     ("ir",),
     ("frontends", "passes"),
@@ -41,11 +42,16 @@ LAYERS = (
 PEERS = frozenset({"compiler", "api"})
 """The first part of each layer whose parts may use one another."""
 
-ONLY = {"artifact": {"errors"}, "runtime": {"artifact", "errors"}}
+ONLY = {
+    "segments": {"errors"},
+    "artifact": {"errors"},
+    "runtime": {"artifact", "errors", "segments"},
+}
 """Parts that know nothing but these."""
 
 LIGHT = (
     "errors",
+    "segments",
     "artifact",
     "runtime",
     "inspection",

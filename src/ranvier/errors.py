@@ -5,6 +5,7 @@ RanvierError
 ├── CompileError               RVR-E102  the model or the options cannot be compiled
 │   └── GraphError             RVR-E103  a graph is not well formed (a bug in a front end or a pass)
 ├── TargetError                RVR-E201  unknown target, or this CPU lacks what the code needs
+│   └── FrameworkError         RVR-E202  a framework that runs a part of the model is missing or fails
 ├── ArtifactError              RVR-E301  the file is not a valid artifact
 ├── InputError                 RVR-E401  a call's arguments do not fit the model's signature
 └── ResourceError              RVR-E402  a call needs memory that the machine does not have
@@ -44,6 +45,12 @@ class TargetError(RanvierError):
     """An unknown target, or a CPU without the features that every image of an artifact needs."""
 
     code = "RVR-E201"
+
+
+class FrameworkError(TargetError):
+    """A framework that runs a part of the model is not installed, lacks an operator, or fails."""
+
+    code = "RVR-E202"
 
 
 class ArtifactError(RanvierError):

@@ -21,6 +21,7 @@ from ranvier.lowering.kernels.compact import Compact
 from ranvier.lowering.kernels.contraction import Contraction
 from ranvier.lowering.kernels.control import CONTROL
 from ranvier.lowering.kernels.depthwise import Depthwise
+from ranvier.lowering.kernels.foreign import Foreign
 from ranvier.lowering.kernels.nest import Nest
 from ranvier.lowering.kernels.scatter import Scatter
 from ranvier.lowering.kernels.sort import Sort
@@ -59,7 +60,7 @@ def emit_program(
     for step in program.steps:
         if step.kernel in names:
             continue
-        if isinstance(step.kernel, CONTROL):
+        if isinstance(step.kernel, (*CONTROL, Foreign)):
             names[step.kernel] = type(step.kernel).__name__.lower()
             continue
         name = f"{type(step.kernel).__name__.lower()}_{len(names)}"

@@ -4,7 +4,7 @@ has written, or that write what one has read.
 Steps without a meeting between them form a *stage*: the projections of one attention, the branches
 of an Inception block. A thread that is done with its share of one begins the next at once, so a
 stage balances as a whole. The memory plan keeps all buffers of a stage apart. All meet at the marks
-of branches and loops, and behind a `Reserve`.
+of branches and loops, behind a `Reserve`, and on both sides of what a framework runs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ranvier.lowering.kernels.control import MARKS, LoopEnd, Reserve
+from ranvier.lowering.kernels.foreign import Foreign
 from ranvier.lowering.program import Step
 
 
@@ -26,6 +27,8 @@ def place_barriers(steps: Sequence[Step]) -> list[Step]:
         meets = not placed or bool(written & (reads | writes) or read & writes)
         if isinstance(step.kernel, MARKS):
             meets = not isinstance(step.kernel, LoopEnd)  # the head, which follows it, meets
+        if isinstance(step.kernel, Foreign) or (placed and isinstance(placed[-1].kernel, Foreign)):
+            meets = True
         if meets or (placed and isinstance(placed[-1].kernel, (Reserve, LoopEnd))):
             read, written = set(), set()
         read |= reads

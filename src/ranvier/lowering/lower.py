@@ -22,6 +22,7 @@ from ranvier.ir.graph import Graph, Node, TensorType, Value
 from ranvier.lowering import attend, compact, concat, contract, control, convolve, scatter, sort
 from ranvier.lowering.barriers import place_barriers
 from ranvier.lowering.epilogue import Epilogue, is_contraction, plan_epilogues
+from ranvier.lowering.foreign import lower_foreign, require_outermost
 from ranvier.lowering.inline import HAS_REDUCTION, RULES, VIEWS, Inliner, row_major
 from ranvier.lowering.kernels.control import Request, Reserve
 from ranvier.lowering.layout import ELEMENTWISE, channels_last, physical_order
@@ -35,6 +36,7 @@ from ranvier.target import Target
 STEPS = {  # operators with kernels of their own, which write every result
     "bind_dim": control.lower_bind_dim,
     "concat": concat.lower_concat,
+    "foreign": lower_foreign,
     "if": control.lower_if,
     "loop": control.lower_loop,
     "nonzero": compact.lower_nonzero,
@@ -82,6 +84,7 @@ def lower(graph: Graph, target: Target, options: LoweringOptions | None = None) 
     missing = unsupported(graph)
     if missing:
         raise UnsupportedOperatorError(_describe_missing(missing))
+    require_outermost(graph)
     program = Program(computed=computed_symbols(graph))
     Lowering(graph, target, options or LoweringOptions(), program).run()
     program.steps = place_barriers(join_reservations(program.steps))

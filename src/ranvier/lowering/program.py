@@ -16,12 +16,16 @@ from ranvier.lowering.kernels.compact import Compact
 from ranvier.lowering.kernels.contraction import Contraction
 from ranvier.lowering.kernels.control import Control
 from ranvier.lowering.kernels.depthwise import Depthwise
+from ranvier.lowering.kernels.foreign import Foreign
 from ranvier.lowering.kernels.nest import Nest
 from ranvier.lowering.kernels.scatter import Scatter
 from ranvier.lowering.kernels.sort import Sort
 from ranvier.lowering.kernels.winograd import Winograd
 
-Kernel = Nest | Contraction | Winograd | Depthwise | Attention | Scatter | Sort | Compact | Control
+Kernel = (
+    Nest | Contraction | Winograd | Depthwise | Attention | Scatter | Sort | Compact | Control
+    | Foreign
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

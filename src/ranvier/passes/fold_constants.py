@@ -24,7 +24,8 @@ class FoldConstants:
 
     def __call__(self, graph: Graph) -> Graph:
         """The graph with constants in the place of constant expressions."""
-        return rewrite(graph, tuple((op, self._fold) for op in OPERATORS if op != "constant"))
+        foldable = OPERATORS.keys() - {"constant", "foreign"}  # a framework runs at run time only
+        return rewrite(graph, tuple((op, self._fold) for op in OPERATORS if op in foldable))
 
     def _fold(self, m: Match) -> tuple[Value, ...] | None:
         arrays = [m.stored(operand) for operand in m.node.operands]

@@ -16,6 +16,7 @@ from ranvier.ir.operators import (
     contractions,
     control,
     elementwise,
+    foreign,
     gathers,
     normalization,
     pooling,
@@ -34,7 +35,7 @@ GROUPS: dict[str, tuple[Operator, ...]] = {
     module.__name__.rpartition(".")[2]: module.OPERATORS
     for module in (
         elementwise, views, gathers, sources, reductions, normalization, contractions, pooling,
-        resize, selection, control,
+        resize, selection, control, foreign,
     )
 }  # fmt: skip
 OPERATORS: dict[str, Operator] = {entry.name: entry for group in GROUPS.values() for entry in group}

@@ -39,7 +39,8 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _tuple_of(item: Callable[[object], bool]) -> Callable[[object], bool]:
+def tuple_of(item: Callable[[object], bool]) -> Callable[[object], bool]:
+    """Whether a value is a tuple whose entries all pass a test."""
     return lambda value: isinstance(value, tuple) and all(item(entry) for entry in value)
 
 
@@ -65,14 +66,14 @@ BOOLEAN = Kind("a bool", lambda value: isinstance(value, bool))
 DTYPE = Kind("an element type", lambda value: isinstance(value, DType))
 TENSOR = Kind("a NumPy array", lambda value: isinstance(value, np.ndarray))
 DIM = Kind("a dim", is_dim)
-INTS = Kind("a tuple of ints", _tuple_of(_is_int))
-DIMS = Kind("a tuple of dims", _tuple_of(is_dim))
+INTS = Kind("a tuple of ints", tuple_of(_is_int))
+DIMS = Kind("a tuple of dims", tuple_of(is_dim))
 OPTIONAL_DIM = Kind("a dim or None", lambda value: value is None or is_dim(value))
 SYMBOL = Kind("a dim that is one symbol", _is_symbol)
-SYMBOLS = Kind("a tuple of dims that are symbols", _tuple_of(_is_symbol))
-SHAPES = Kind("a tuple of tuples of dims", _tuple_of(_tuple_of(is_dim)))
+SYMBOLS = Kind("a tuple of dims that are symbols", tuple_of(_is_symbol))
+SHAPES = Kind("a tuple of tuples of dims", tuple_of(tuple_of(is_dim)))
 GRAPH = Kind("a graph", lambda value: isinstance(value, Graph))
-DIM_PAIRS = Kind("a tuple of (low, high) pairs of dims", _tuple_of(_is_pair_of_dims))
+DIM_PAIRS = Kind("a tuple of (low, high) pairs of dims", tuple_of(_is_pair_of_dims))
 
 
 @dataclass(frozen=True)
