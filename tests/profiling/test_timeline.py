@@ -3,7 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ranvier.artifact.format import Loop
 from ranvier.profiling.timeline import seconds_per_tick, timeline
+from ranvier.runtime.profile import order_ticks
 from tests.profiling.made_up import clock
 
 
@@ -46,3 +48,20 @@ def test_the_clock_is_calibrated_from_the_first_call_to_the_last() -> None:
     ]
     assert seconds_per_tick(calls) == pytest.approx(4.0 / 200)
     assert seconds_per_tick(calls[:1]) == pytest.approx(1.0 / 5)  # wall time of the call is 1 s
+
+
+def test_steps_of_a_loop_have_the_time_of_all_their_turns() -> None:
+    """A loop of steps 1 to 3, step 0 before and step 4 after it; step 2 took 10 ticks in 4 turns."""
+    ticks = np.array([[[0, 10, 80, 88, 100, 120]], [[9, 81, 83, 90, 119, 0]]], np.uint64)
+    turns = np.zeros((1, 2, 5), np.uint64)
+    turns[0, :, 2] = 10, 4
+    order_ticks(ticks, turns, [Loop(1, 3)])
+    begins, finishes = ticks[0, 0].tolist(), ticks[1, 0, :5].tolist()
+    assert begins == [0, 10, 90, 100, 100, 120]
+    assert finishes == [9, 10, 100, 100, 119]
+
+
+def test_steps_that_were_not_taken_have_no_time() -> None:
+    ticks = np.array([[[5, 0, 7, 20, 30]], [[6, 0, 9, 25, 0]]], np.uint64)
+    order_ticks(ticks, np.zeros((1, 2, 4), np.uint64), [])
+    assert ticks[0, 0].tolist() == [5, 7, 7, 20, 30]
