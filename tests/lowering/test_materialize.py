@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from ranvier.ir.dtype import BF16, F32, Array, encode
 from ranvier.ir.graph import Graph, GraphBuilder, TensorType
+from ranvier.ir.interpreter import interpret
 from ranvier.lowering.kernels.nest import Nest
 from ranvier.lowering.lower import lower
-from tests.lowering.native import NATIVE
+from tests.lowering.native import NATIVE, difference, run_native
 
 
 def normal(*shape: int) -> Array:
@@ -47,3 +49,15 @@ def test_what_a_convolution_reads_lies_channels_last() -> None:
     (written,) = [s.result for s in program.steps if s.operators == ("transpose", "mul")]
     assert written is not None
     assert written.strides[1] == 1
+
+
+@pytest.mark.parametrize("op", ["softmax", "cumsum"])
+def test_a_reduction_that_an_epilogue_reads_is_computed_before_it(op: str) -> None:
+    b = GraphBuilder("g")
+    x, y = b.input("x", TensorType(F32, (9, 8))), b.input("y", TensorType(F32, (9, 17)))
+    product = b.add("matmul", x, b.constant(normal(8, 17), F32))
+    graph = b.finish([b.add("add", product, b.add(op, y, axis=1))], ["z"])
+    inputs = {"x": normal(9, 8), "y": normal(9, 17)}
+    expected = interpret(graph, inputs)["z"]
+    for (result,) in run_native(graph, [inputs]):
+        assert not difference(result["z"], expected, F32, 8, is_sum=True)

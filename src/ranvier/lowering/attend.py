@@ -57,7 +57,7 @@ def lower_attention(lowering: Lowering, root: Node, epilogue: Epilogue) -> None:
         dims.symbol(DEPTH, 0, value_dim - 1),
     )
     query, key, value = (_rows(lowering, scope, x, lead, flat) for x in (q, k, v))
-    inliner = Inliner(lowering, scope)
+    inliner = Inliner(lowering, scope, loops=False)
     mask = _mask(inliner, root, indices[:-1], k.shape[-2])
     inliner.pending[root.result] = Accumulator()
     out = lowering.allocate(epilogue.end)

@@ -46,4 +46,4 @@ def bias_term(
     """The bias of output channel `channel` of a convolution that has one."""
     if len(root.operands) < 3:
         return None
-    return Inliner(lowering, scope).element(root.operands[2], (channel,))
+    return Inliner(lowering, scope, loops=False).element(root.operands[2], (channel,))

@@ -136,7 +136,7 @@ def _store(
     indices: tuple[Dim, ...],
 ) -> tuple[Tensor, Store]:
     """Where the end of the epilogue is stored, and the store."""
-    inliner = Inliner(lowering, scope)
+    inliner = Inliner(lowering, scope, loops=False)
     sum_: Expression = accumulator_plus(bias_term(lowering, root, scope, indices[1]))
     inliner.pending[root.result] = sum_
     out = lowering.allocate(epilogue.end)

@@ -67,11 +67,15 @@ HAS_REDUCTION = frozenset(REDUCING_RULES)
 
 
 class Inliner:
-    """Writes elements of values for one kernel; the caller says what `pending` values are."""
+    """Writes elements of values for one kernel; the caller says what `pending` values are.
 
-    def __init__(self, lowering: Lowering, scope: KernelScope) -> None:
+    Where the kernel has no `loops` of its own (an epilogue), reductions are read from memory.
+    """
+
+    def __init__(self, lowering: Lowering, scope: KernelScope, loops: bool = True) -> None:
         self.lowering = lowering
         self.scope = scope
+        self.loops = loops
         self.pending: dict[Value, Expression] = {}
         self.operators: list[str] = []
 
@@ -85,7 +89,8 @@ class Inliner:
         node = self.lowering.producer(value)
         if node.op == "constant" and (value.rank == 0 or self.lowering.is_splat(value)):
             return Literal(self.lowering.scalar_of(value), compute_dtype(value.dtype))
-        if not self.lowering.may_inline(value):
+        is_loop = node.op in HAS_REDUCTION
+        if not self.lowering.may_inline(value) or (is_loop and not self.loops):
             return self.scope.access(self.lowering.materialize(value), indices, guards)
         self.operators.append(node.op)
         return RULES[node.op](self, node, indices, guards)

@@ -131,7 +131,7 @@ def add_contraction(
 ) -> None:
     """Append the step for a product whose addresses are known; the epilogue says what is stored."""
     tensor = lowering.allocate(epilogue.end)
-    inliner = Inliner(lowering, scope)
+    inliner = Inliner(lowering, scope, loops=False)
     store, operators = epilogue_store(inliner, root, epilogue, tensor, extents, product, sum_)
     names = scope.bound | VARIABLES
     renaming = AbstractRenaming(frozenset(names))

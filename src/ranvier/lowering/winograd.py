@@ -142,7 +142,7 @@ def lower_winograd(lowering: Lowering, root: Node, epilogue: Epilogue, tile: int
     extents = Extents((), loops, column_variable(columns), 1, shape)
     sum_ = accumulator_plus(bias_term(lowering, root, scope, extents.column))
     out = lowering.allocate(epilogue.end)
-    inliner = Inliner(lowering, scope)
+    inliner = Inliner(lowering, scope, loops=False)
     store, operators = epilogue_store(inliner, root, epilogue, out, extents, product, sum_)
     points = tile + kernel - 1
     block = block_tiles(points, channels, columns, x.dtype, lowering.target)
