@@ -51,13 +51,13 @@ def test_the_clock_is_calibrated_from_the_first_call_to_the_last() -> None:
 
 
 def test_steps_of_a_loop_have_the_time_of_all_their_turns() -> None:
-    """A loop of steps 1 to 3, step 0 before and step 4 after it; step 2 took 10 ticks in 4 turns."""
-    ticks = np.array([[[0, 10, 80, 88, 100, 120]], [[9, 81, 83, 90, 119, 0]]], np.uint64)
+    """A loop of steps 1 to 3 between two others; step 2 took 10 ticks in 4 turns."""
+    ticks = np.array([[[1, 10, 80, 88, 100, 120]], [[9, 81, 83, 90, 119, 0]]], np.uint64)
     turns = np.zeros((1, 2, 5), np.uint64)
     turns[0, :, 2] = 10, 4
     order_ticks(ticks, turns, [Loop(1, 3)])
     begins, finishes = ticks[0, 0].tolist(), ticks[1, 0, :5].tolist()
-    assert begins == [0, 10, 90, 100, 100, 120]
+    assert begins == [1, 10, 90, 100, 100, 120]
     assert finishes == [9, 10, 100, 100, 119]
 
 
