@@ -27,6 +27,7 @@ from ranvier.ir.graph import Graph, Value
 from ranvier.ir.printer import format_graph
 from ranvier.ir.verifier import verify
 from ranvier.lowering.kernels.control import LoopBegin, LoopEnd
+from ranvier.lowering.kernels.foreign import Foreign
 from ranvier.lowering.lower import lower
 from ranvier.lowering.options import LoweringOptions
 from ranvier.lowering.program import Buffer, Program, Step
@@ -79,7 +80,7 @@ def compile_graph(
         if os.environ.get("RANVIER_DEBUG", "0") not in ("", "0"):
             verify(optimized, after=type(each).__name__)
     stages["optimized"] = format_graph(optimized)
-    packer = WeightEntries()
+    packer, segments = WeightEntries(), SegmentEntries()
     programs: list[rvr.Program] = []
     entries: dict[str, Payload] = {}
     lowered: list[Program] = []
@@ -93,11 +94,12 @@ def compile_graph(
         image = build_image((*code.modules, host_ir()), target.triple, target.cpu, target.features)
         name = f"code/{target.name}.img"
         entries[name] = image.data
-        programs.append(_describe_program(program, code, image, target, name, packer))
+        programs.append(_describe_program(program, code, image, target, name, packer, segments))
         stages[f"llvm.{target.name}"] = "\n".join(code.modules)
         lowered.append(program)
         emitted.append(code)
     entries.update(packer.entries)
+    entries.update(segments.entries)
     clock.stage("done", 1.0)
     report = summarize(graph, optimized, lowered[0], emitted[0], precision, clock.seconds, options)
     entries["graph.txt"] = stages["optimized"].encode()
@@ -156,6 +158,22 @@ class WeightEntries:
         return self._names[digest]
 
 
+class SegmentEntries:
+    """What frameworks run, of all targets, as artifact entries; equal documents are stored once."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Payload] = {}
+        self._names: dict[bytes, str] = {}
+
+    def name_of(self, kernel: Foreign) -> str:
+        """The entry that holds a segment's document."""
+        if kernel.document not in self._names:
+            suffix = "onnx" if kernel.framework == "onnxruntime" else "json"
+            name = self._names[kernel.document] = f"segments/{len(self._names)}.{suffix}"
+            self.entries[name] = kernel.document
+        return self._names[kernel.document]
+
+
 def _describe_program(
     program: Program,
     code: EmittedProgram,
@@ -163,10 +181,11 @@ def _describe_program(
     target: Target,
     entry: str,
     weights: WeightEntries,
+    segments: SegmentEntries,
 ) -> rvr.Program:
     offsets = {name: image.symbols[name] for name in rvr.CODE_SYMBOLS}
     steps = tuple(
-        _describe_step(step, kernel)
+        _describe_step(step, kernel, segments)
         for step, kernel in zip(program.steps, code.kernels, strict=True)
     )
     return rvr.Program(
@@ -203,7 +222,7 @@ def _describe_buffer(buffer: Buffer, weights: WeightEntries) -> rvr.Buffer:
     return rvr.Buffer(buffer.kind, expression(buffer.size_bytes), buffer.index)
 
 
-def _describe_step(step: Step, kernel: str) -> rvr.Step:
+def _describe_step(step: Step, kernel: str, segments: SegmentEntries) -> rvr.Step:
     result = None
     if step.result is not None:
         t = step.result
@@ -214,6 +233,23 @@ def _describe_step(step: Step, kernel: str) -> rvr.Step:
     return rvr.Step(
         kernel, step.label, step.reads, step.writes, step.in_place, expression(step.flops),
         expression(step.bytes), step.source, step.operators, result, step.barrier,
+        _describe_foreign(step, segments),
+    )  # fmt: skip
+
+
+def _describe_foreign(step: Step, segments: SegmentEntries) -> rvr.Foreign | None:
+    kernel = step.kernel
+    if not isinstance(kernel, Foreign):
+        return None
+    types = (*kernel.operands, *kernel.results)
+    tensors = tuple(
+        rvr.ForeignTensor(t.dtype.name, _shape(t.shape), a.buffer, expression(a.offset_bytes))
+        for t, a in zip(types, step.arguments, strict=True)
+    )
+    count = len(kernel.operands)
+    return rvr.Foreign(
+        kernel.framework, segments.name_of(kernel), tensors[:count], tensors[count:],
+        _shape(kernel.sizes),
     )  # fmt: skip
 
 

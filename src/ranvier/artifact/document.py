@@ -9,6 +9,8 @@ from ranvier.artifact.format import (
     FIRST_DTYPES,
     FORMAT_VERSION,
     Buffer,
+    Foreign,
+    ForeignTensor,
     Manifest,
     Program,
     Step,
@@ -46,7 +48,8 @@ def needed_format(manifest: Manifest, programs: Sequence[Program]) -> int:
     dtypes = {spec.dtype for spec in (*manifest.inputs, *manifest.outputs)}
     dtypes |= {result.dtype for result in results if result is not None}
     has_loops = any(program.loops for program in programs)
-    is_new = manifest.computed or has_loops or not dtypes <= FIRST_DTYPES
+    has_foreign = any(step.foreign for program in programs for step in program.steps)
+    is_new = manifest.computed or has_loops or has_foreign or not dtypes <= FIRST_DTYPES
     return FORMAT_VERSION if is_new else 1
 
 
@@ -78,6 +81,7 @@ def _buffer_to_json(buffer: Buffer) -> dict[str, object]:
 
 
 def _step_to_json(step: Step) -> dict[str, object]:
+    foreign = {} if step.foreign is None else {"foreign": _foreign_to_json(step.foreign)}
     return {
         "kernel": step.kernel,
         "label": step.label,
@@ -90,6 +94,26 @@ def _step_to_json(step: Step) -> dict[str, object]:
         "operators": list(step.operators),
         "result": None if step.result is None else _result_to_json(step.result),
         "barrier": step.barrier,
+        **foreign,
+    }
+
+
+def _foreign_to_json(foreign: Foreign) -> dict[str, object]:
+    return {
+        "framework": foreign.framework,
+        "entry": foreign.entry,
+        "operands": [_foreign_tensor_to_json(tensor) for tensor in foreign.operands],
+        "results": [_foreign_tensor_to_json(tensor) for tensor in foreign.results],
+        "sizes": [expr_to_json(size) for size in foreign.sizes],
+    }
+
+
+def _foreign_tensor_to_json(tensor: ForeignTensor) -> dict[str, object]:
+    return {
+        "dtype": tensor.dtype,
+        "shape": [expr_to_json(dim) for dim in tensor.shape],
+        "buffer": tensor.buffer,
+        "offset": expr_to_json(tensor.offset),
     }
 
 

@@ -17,7 +17,7 @@ FORMAT_VERSION = 2
 """The newest format; `document.py` writes the oldest that has what an artifact needs.
 
 2: sizes found during the call, memory reserved for them, loops; element types below 16 bits, bool
-apart.
+apart; steps that a framework runs.
 """
 
 DTYPES = {
@@ -130,11 +130,33 @@ class StepResult:
 
 
 @dataclass(frozen=True, slots=True)
+class ForeignTensor:
+    """A dense tensor that a framework reads or writes; offset in bytes."""
+
+    dtype: str
+    shape: tuple[Expr, ...]
+    buffer: int
+    offset: Expr = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """What a framework runs in a step: the entry that says it, its tensors, and its sizes."""
+
+    framework: str
+    entry: str
+    operands: tuple[ForeignTensor, ...]
+    results: tuple[ForeignTensor, ...]
+    sizes: tuple[Expr, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One kernel call; `reads`, `writes` and the (written, read) pairs hold buffer numbers.
 
     `barrier` says that all threads meet before this step; without it the step joins the one before
     it, and threads may be in either, so the memory plan gives the two no common memory.
+    `foreign` says what a framework runs instead of a kernel.
     """
 
     kernel: str
@@ -148,6 +170,7 @@ class Step:
     operators: tuple[str, ...] = ()
     result: StepResult | None = None
     barrier: bool = True
+    foreign: Foreign | None = None
 
 
 @dataclass(frozen=True, slots=True)

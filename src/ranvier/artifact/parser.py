@@ -21,6 +21,8 @@ from ranvier.artifact.format import (
     Buffer,
     Computed,
     Entry,
+    Foreign,
+    ForeignTensor,
     Loop,
     Manifest,
     Program,
@@ -144,7 +146,9 @@ def parse_program(document: Mapping[str, object], manifest: Manifest, index: int
     if unwritten:
         raise ArtifactError(f"{where}.buffers: no buffer for output {', '.join(unwritten)}")
     dims = _list(top["dims"], f"{where}.dims", lambda v, w: parse_expr(v, names, w))
-    steps = _list(top["steps"], f"{where}.steps", lambda v, w: _step(v, w, buffers, names))
+    steps = _list(
+        top["steps"], f"{where}.steps", lambda v, w: _step(v, w, buffers, names, manifest)
+    )
     computed = _list(
         top.get("computed", []), f"{where}.computed", lambda v, w: _computed(v, w, dims, manifest)
     )
@@ -461,8 +465,14 @@ _STEP_KEYS = (
 )
 
 
-def _step(value: object, where: str, buffers: Sequence[Buffer], names: Collection[str]) -> Step:
-    top = _object(value, where, _STEP_KEYS, ("barrier",))
+def _step(
+    value: object,
+    where: str,
+    buffers: Sequence[Buffer],
+    names: Collection[str],
+    manifest: Manifest,
+) -> Step:
+    top = _object(value, where, _STEP_KEYS, ("barrier", "foreign"))
     last = len(buffers) - 1
 
     def buffer_number(v: object, w: str) -> int:
@@ -475,7 +485,7 @@ def _step(value: object, where: str, buffers: Sequence[Buffer], names: Collectio
             raise ArtifactError(
                 f"{where}.writes: buffer {number} is an {buffers[number].kind} and must not change"
             )
-    result = top["result"]
+    result, foreign = top["result"], top.get("foreign")
     return Step(
         kernel=_string(top["kernel"], f"{where}.kernel"),
         label=_string(top["label"], f"{where}.label"),
@@ -490,6 +500,50 @@ def _step(value: object, where: str, buffers: Sequence[Buffer], names: Collectio
         operators=_list(top["operators"], f"{where}.operators", _string),
         result=None if result is None else _result(result, f"{where}.result", last, names),
         barrier=_boolean(top.get("barrier", True), f"{where}.barrier"),
+        foreign=None
+        if foreign is None
+        else _foreign(foreign, f"{where}.foreign", reads, writes, manifest),
+    )
+
+
+def _foreign(
+    value: object,
+    where: str,
+    reads: Collection[int],
+    writes: Collection[int],
+    manifest: Manifest,
+) -> Foreign:
+    """Sizes have to be known before the call: a framework gets memory of the plan."""
+    top = _object(value, where, ("framework", "entry", "operands", "results", "sizes"))
+    names = frozenset((*(symbol.name for symbol in manifest.symbols), THREADS))
+
+    def tensors(key: str, buffers: Collection[int]) -> tuple[ForeignTensor, ...]:
+        def tensor(v: object, w: str) -> ForeignTensor:
+            return _foreign_tensor(v, w, buffers, names)
+
+        return _list(top[key], f"{where}.{key}", tensor)
+
+    return Foreign(
+        framework=_string(top["framework"], f"{where}.framework"),
+        entry=_entry_reference(top["entry"], f"{where}.entry", manifest),
+        operands=tensors("operands", reads),
+        results=tensors("results", writes),
+        sizes=_list(top["sizes"], f"{where}.sizes", lambda v, w: parse_expr(v, names, w)),
+    )
+
+
+def _foreign_tensor(
+    value: object, where: str, buffers: Collection[int], names: Collection[str]
+) -> ForeignTensor:
+    top = _object(value, where, ("dtype", "shape", "buffer", "offset"))
+    number = _integer(top["buffer"], f"{where}.buffer", 0, MAXIMUM_ITEMS)
+    if number not in buffers:
+        raise ArtifactError(f"{where}.buffer: the step does not use buffer {number} in this way")
+    return ForeignTensor(
+        dtype=_dtype(top["dtype"], f"{where}.dtype"),
+        shape=_shape(top["shape"], f"{where}.shape", names),
+        buffer=number,
+        offset=parse_expr(top["offset"], names, f"{where}.offset"),
     )
 
 

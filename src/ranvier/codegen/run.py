@@ -24,6 +24,7 @@ from ranvier.codegen.indices import IndexEmitter
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim, Symbol
 from ranvier.lowering.kernels.control import (
+    MARKS,
     Assignments,
     BindDim,
     BranchBegin,
@@ -33,11 +34,12 @@ from ranvier.lowering.kernels.control import (
     LoopEnd,
     Reserve,
 )
+from ranvier.lowering.kernels.foreign import Foreign
 from ranvier.lowering.program import Kernel, Program, Step
 
 # Words of the context, docs/architecture.md section 4.
 _BUFFERS, _DIMS, _BEGINS, _FIRST, _END = range(5)
-_FINISHES, _POOL, _FAULT = 6, 7, 24
+_FINISHES, _POOL, _FAULT, _TURNS = 6, 7, 24, 30
 FAULT_SIZE, FAULT_MEMORY = 1, 2
 """Kinds of faults: a size outside its range, memory that could not be had."""
 
@@ -108,6 +110,8 @@ class _RunWriter:
         self._first, self._end = self._word(_FIRST, I64), self._word(_END, I64)
         row = f.binary("mul", self._thread, int_const(len(program.steps) + 1))
         self._begun, self._finished = (self._ticks(each, row) for each in (begins, finishes))
+        row = f.binary("mul", self._thread, int_const(2 * len(program.steps)))
+        self._turns = self._ticks(self._word(_TURNS, PTR), row)
         self._slots = {name: self._slot(symbol) for name, symbol in program.computed.items()}
         self._pool = self._word(_POOL, PTR) if program.reserved else None
         loops = [step for step in program.steps if isinstance(step.kernel, LoopBegin)]
@@ -130,6 +134,8 @@ class _RunWriter:
             self._tick(self._begun, index)
             self._step(step)
             self._tick(self._finished, index)
+            if self._open and not isinstance(step.kernel, MARKS):
+                self._count_turn(index)
             if not self._open:
                 f.jump(after)
                 f.begin(after)
@@ -171,7 +177,7 @@ class _RunWriter:
             self._loop(step, mark)
         elif isinstance(mark, LoopEnd):
             self._end_loop(mark)
-        else:
+        elif not isinstance(mark, Foreign):  # the runtime has that run between two calls
             self._call(step)
 
     # Kernels -------------------------------------------------------------------------------------
@@ -375,6 +381,21 @@ class _RunWriter:
         with f.when(ticks.wanted, "tick"):
             now = f.emit("call i64 @llvm.readcyclecounter()", I64)
             f.store(now, f.element_pointer(ticks.row, I64, int_const(index)), 8)
+
+    def _count_turn(self, index: int) -> None:
+        """Add this turn of a step in a loop to the time and the number of its turns."""
+        f, steps = self._f, len(self._program.steps)
+        with f.when(self._turns.wanted, "turn"):
+            begin, end = (
+                f.load(I64, f.element_pointer(ticks.row, I64, int_const(index)), 8)
+                for ticks in (self._begun, self._finished)
+            )
+            for place, more in (
+                (index, f.binary("sub", end, begin)),
+                (steps + index, int_const(1)),
+            ):
+                at = f.element_pointer(self._turns.row, I64, int_const(place))
+                f.store(f.binary("add", f.load(I64, at, 8), more), at, 8)
 
 
 class _Environment(dict[str, Val]):

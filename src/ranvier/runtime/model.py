@@ -21,6 +21,7 @@ from ranvier.runtime import group as groups
 from ranvier.runtime.arrays import Array, native_dtype
 from ranvier.runtime.cores import Cores, select_cores
 from ranvier.runtime.cpu import choose_target, permit_tiles
+from ranvier.runtime.foreign import ForeignSteps, has_foreign_steps
 from ranvier.runtime.mapping import Code, address_of
 from ranvier.runtime.open_outputs import OpenOutputs
 from ranvier.runtime.plan import Plan, Planner
@@ -66,6 +67,7 @@ def load(
         ArtifactError: the file is not a valid artifact.
         TargetError: this CPU lacks what every program of the artifact needs, or `cores` cannot be
             had.
+        FrameworkError: a framework runs a part of the model, and is missing or lacks an operator.
     """
     selected = select_cores(cores)
     with Artifact(path, verify) as artifact:
@@ -176,6 +178,9 @@ class Model:
         self._call = groups.native_call(code)
         self._pool = Pool(len(program.reserved))
         self._open = OpenOutputs(manifest, program) if program.computed else None
+        self._foreign = (
+            ForeignSteps(artifact, program, cores.count) if has_foreign_steps(program) else None
+        )
         self._count = len(manifest.inputs)
         self._flat = self._signature.flat
         self._single = manifest.output_tree.kind == "leaf"
@@ -295,6 +300,8 @@ class Model:
         seconds = time.perf_counter() - start
         known = self._signature.solve(self._convert(values)[1])
         scope = {**known, **found, "threads": self.cores.count}
+        if self._foreign is not None:
+            self._foreign.finish(ticks)
         if self._open is not None or self._program.loops:
             order_ticks(ticks, turns, self._program.loops)
         times = [max(int(count), 1) for count in turns[0, 1]]
@@ -444,7 +451,15 @@ class Model:
             pointer = _addressof(_first_byte(output))
             for number in numbers:
                 table[number] = pointer
+        if self._foreign is None:
+            self._call(self._group.address, record.context)
+            return
+        part = record.words[_STEP_WORDS]
+        self._foreign.run(record.plan.foreign, table, part, lambda: self._run_part(record))
+
+    def _run_part(self, record: _Record) -> None:
         self._call(self._group.address, record.context)
+        self._check_faults(record)
 
     def _convert(self, values: Sequence[object]) -> tuple[list[Array], Shapes]:
         if len(values) != self._count:

@@ -11,8 +11,17 @@ from bisect import insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ranvier.artifact.expression import THREADS, ExpressionTable, symbols_of
-from ranvier.artifact.format import DTYPES, Loop, Manifest, Program, Step, StepResult
+from ranvier.artifact.expression import THREADS, ExpressionTable, evaluate, symbols_of
+from ranvier.artifact.format import (
+    DTYPES,
+    Foreign,
+    ForeignTensor,
+    Loop,
+    Manifest,
+    Program,
+    Step,
+    StepResult,
+)
 from ranvier.errors import ArtifactError
 
 ALIGNMENT = 64
@@ -31,6 +40,25 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a dense tensor lies: bytes into a buffer, shape in elements."""
+
+    buffer: int
+    offset_bytes: int
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignCall:
+    """What a framework does in a step at concrete sizes."""
+
+    step: int
+    operands: tuple[Place, ...]
+    results: tuple[Place, ...]
+    sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Sizes and places for concrete symbol values.
 
@@ -43,6 +71,7 @@ class Plan:
         output_shapes: shape of every output; with 1 for computed symbols.
         views: where the results of the steps lie, for the steps that have one; empty unless
             temporaries are kept.
+        foreign: the steps that a framework runs, in order.
     """
 
     symbols: Mapping[str, int]
@@ -52,6 +81,7 @@ class Plan:
     arena_bytes: int
     output_shapes: tuple[tuple[int, ...], ...]
     views: tuple[View, ...]
+    foreign: tuple[ForeignCall, ...] = ()
 
 
 class Planner:
@@ -67,6 +97,11 @@ class Planner:
         computed = set(manifest.computed)
         self._is_open = [
             any(symbols_of(dim) & computed for dim in spec.shape) for spec in manifest.outputs
+        ]
+        self._foreign = [
+            (number, step.foreign)
+            for number, step in enumerate(program.steps)
+            if step.foreign is not None
         ]
         self._lives = _lives(program)
         self._shared = _in_place_pairs(program)
@@ -111,6 +146,7 @@ class Planner:
             arena_bytes=arena_bytes,
             output_shapes=outputs,
             views=self._views(sizes, scope) if keep else (),
+            foreign=tuple(_foreign_call(n, each, sizes, scope) for n, each in self._foreign),
         )
 
     def _place(self, sizes: Sequence[int], keep: bool) -> tuple[dict[int, int], int]:
@@ -314,6 +350,28 @@ def _in_place_pairs(program: Program) -> list[tuple[int, int]]:
                 joined |= {written, read}
                 taken |= {(0, written), (1, read)}
     return pairs
+
+
+def _foreign_call(
+    number: int, foreign: Foreign, sizes: Sequence[int], scope: Mapping[str, int]
+) -> ForeignCall:
+    def place(tensor: ForeignTensor) -> Place:
+        shape = tuple(evaluate(dim, scope) for dim in tensor.shape)
+        offset = evaluate(tensor.offset, scope)
+        end = offset + bytes_of(shape, tensor.dtype)
+        if min(shape, default=1) < 0 or offset < 0 or end > sizes[tensor.buffer]:
+            raise ArtifactError(
+                f"step {number} gives {foreign.framework} bytes {offset} to {end} of a buffer "
+                f"that has {sizes[tensor.buffer]}"
+            )
+        return Place(tensor.buffer, offset, shape)
+
+    return ForeignCall(
+        number,
+        tuple(map(place, foreign.operands)),
+        tuple(map(place, foreign.results)),
+        tuple(evaluate(size, scope) for size in foreign.sizes),
+    )
 
 
 def _check_view(view: View, size: int) -> None:
