@@ -30,7 +30,7 @@ def bind(
         raise Refusal(f"has {len(given)} operands, but needs {shape.required}")
     if len(given) > shape.most and not shape.variadic:
         raise Refusal(f"has {len(given)} operands, but takes {shape.most}")
-    if any(value is None for value in given[: shape.required]):
+    if any(given[i] is None for i in shape.present):
         raise Refusal("leaves out an operand that is not optional")
     bound = {}
     for name, value in attributes.items():
@@ -71,6 +71,9 @@ class _Shape:
         named = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
         self.most = len(plain)
         self.required = sum(p.default is p.empty for p in plain)
+        self.present = [
+            i for i, p in enumerate(plain) if p.default is p.empty and "None" not in p.annotation
+        ]
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         self.attributes = frozenset(p.name for p in named)
         self.mandatory = frozenset(p.name for p in named if p.default is p.empty)

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 from onnx import GraphProto
 
-from ranvier.frontends.onnx.contents import Contents, Elements, Ratio, numbers
+from ranvier.frontends.onnx.contents import OPEN, Contents, Elements, Open, Ratio, numbers
+from ranvier.frontends.onnx.frame import Frame
 from ranvier.frontends.onnx.refusal import Refusal
 from ranvier.ir.dim import Dim, Polynomial
 from ranvier.ir.dtype import BOOL, F32, I64, Array, DType, encode, from_numpy
 from ranvier.ir.graph import Attribute, GraphBuilder, Value
 
-Inline = Callable[[GraphProto, Sequence[Value]], tuple[Value, ...]]
 Declared = tuple[Dim | None, ...]
 """Sizes that a model states for a result; None where it states none."""
+
+
+class Surroundings(Protocol):
+    """What a translation may ask of the translator, for subgraphs and sizes."""
+
+    frame: Frame
+
+    def symbol(self, hint: str, low: int, high: Dim | None) -> Polynomial:
+        """A symbol that nothing else in the model has."""
+
+    def inline(
+        self, graph: GraphProto, operands: Sequence[Value], frame: Frame | None = None
+    ) -> tuple[Value, ...]:
+        """The outputs of a subgraph, whose nodes go into a frame, by default that of the node."""
+
+    def open(self, name: str) -> Frame:
+        """A frame for a graph inside the node."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +43,7 @@ class Call:
 
     `version` is that of the node's operator set; `declared` are the sizes and `dtypes` the element
     types that the model states for its results, `used` the positions of results that are read.
-    `inline` puts the nodes of a subgraph in the node's place and returns the subgraph's outputs.
+    `checks` are i64 scalars that have to be zero when the model runs.
     """
 
     builder: GraphBuilder
@@ -39,7 +56,8 @@ class Call:
     declared: tuple[Declared | None, ...]
     dtypes: tuple[DType | None, ...]
     used: frozenset[int]
-    inline: Inline
+    around: Surroundings
+    checks: list[Value] = field(default_factory=list)
 
     # Emission -------------------------------------------------------------------------------------
     def emit(self, op: str, *operands: Value, **attributes: Attribute) -> Value:
@@ -207,24 +225,71 @@ class Call:
         if found is None:
             return None
         flat = found.reshape(-1).tolist()
-        if any(isinstance(x, (float, Ratio)) for x in flat):
+        if any(isinstance(x, (float, Ratio, Open)) for x in flat):
             return None
         return tuple(int(x) if isinstance(x, bool) else x for x in flat)
 
-    def result_shape(self, computed: Value | None = None, index: int = 0) -> tuple[Dim, ...]:
-        """The shape of a result that depends on data: what `computed` holds, or what is declared.
+    # Sizes that data tell -------------------------------------------------------------------------
+    def stated(self, axis: int, index: int = 0) -> Dim | None:
+        """The size that the model declares for a dim of a result, or None."""
+        declared = self.declared[index] if index < len(self.declared) else None
+        return declared[axis] if declared is not None and axis < len(declared) else None
 
-        Raises Refusal where neither says it.
+    def size(self, value: Value, stated: Dim | None = None, most: Dim | None = None) -> Dim:
+        """The size that an integer scalar holds: the number known, or stated, or a new symbol.
+
+        What the model states is compared with the value in every call. `most` bounds the symbol.
         """
-        known = None if computed is None else self.sizes(computed)
+        known = self.sizes(value)
         if known is not None:
-            return known
+            return known[0]
+        scalar = self.cast(self.reshape(value, ()), I64)
+        if stated is not None:
+            self.checks.append(self.number("sub", scalar, stated))
+            return stated
+        symbol = self.around.symbol(f"{self.name}_size", 0, most)
+        self.emit("bind_dim", scalar, dim=symbol)
+        return symbol
+
+    def shape_of(self, computed: Value, index: int = 0) -> tuple[Dim, ...]:
+        """The sizes that a rank-1 integer tensor holds; those that are not known are bound."""
+        count = static(computed.shape[0], "the rank of its result")
+        known = self.known(computed)
+        flat = [OPEN] * count if known is None else known.tolist()
+        return tuple(
+            self.size(self.slice(computed, 0, i, i + 1), self.stated(i, index))
+            if isinstance(element, (float, Ratio, Open))
+            else element
+            for i, element in enumerate(flat)
+        )
+
+    def declared_shape(self, index: int = 0) -> tuple[Dim, ...]:
+        """The shape that the model states for a result; Refusal where it states none."""
         declared = self.declared[index] if index < len(self.declared) else None
         if declared is None or any(size is None for size in declared):
             raise Refusal(
-                "the shape of its result depends on data, and the model does not declare it"
+                "the rank of its result depends on data, and the model does not state its shape"
             )
         return tuple(size for size in declared if size is not None)
+
+    def checked(self, results: Sequence[Value | None]) -> tuple[Value | None, ...]:
+        """Results that depend on the checks: a call in which one fails raises InputError."""
+        if not self.checks:
+            return tuple(results)
+        total = self.chain("add", [self.emit("abs", check) for check in self.checks])
+        nothing = self.around.symbol(f"mismatch_at_{self.name}", 0, 0)
+        self.emit("bind_dim", total, dim=nothing)
+        return tuple(None if x is None else self._shifted(x, nothing) for x in results)
+
+    def _shifted(self, x: Value, nothing: Dim) -> Value:
+        """All of `x`, from a position on that is zero."""
+        if x.rank == 0:
+            return self.reshape(self._shifted(self.reshape(x, (1,)), nothing), ())
+        return self.slice(x, 0, nothing, nothing + x.shape[0])
+
+    def inside(self, frame: Frame) -> Call:
+        """This node as it appends to a graph inside it."""
+        return replace(self, builder=frame.builder, contents=frame.contents)
 
     def result_dtype(self, default: DType, index: int = 0) -> DType:
         """The element type that the model states for a result."""

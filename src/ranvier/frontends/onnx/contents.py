@@ -24,9 +24,18 @@ from ranvier.ir.graph import Node, Value
 Elements = npt.NDArray[np.object_]
 MOST_ELEMENTS = 1024
 """Tensors with more elements are no shapes."""
+MOST_OPEN = 16
+"""Rows with more unknown elements are no shapes."""
 MOST_FLOATS = 64
 """Float constants with more elements are weights."""
 _MOST_DENOMINATOR = 1 << 20
+
+
+class Open:
+    """Stands for an element that is computed at run time, among others that are known."""
+
+
+OPEN = Open()
 
 
 class Unknown(Exception):  # noqa: N818  (not an error: the element is computed at run time)
@@ -51,12 +60,18 @@ class Contents:
         """The elements of a value, or None."""
         return self._known.get(value)
 
+    def copy(self, value: Value, of: Contents, inside: Value) -> None:
+        """Make known of `inside` what other contents know of `value`."""
+        found = of.get(value)
+        if found is not None:
+            self._known[inside] = found
+
     def learn(self, node: Node) -> None:
         """Evaluates a node that has just been emitted on what is known of its operands."""
         if len(node.results) != 1 or not _is_small(node.result):
             return
         rule = _RULES.get(node.op)
-        operands = [self._known.get(operand) for operand in node.operands]
+        operands = [self._elements(operand) for operand in node.operands]
         if rule is None or any(operand is None for operand in operands):
             return
         try:
@@ -66,7 +81,18 @@ class Contents:
         shape = tuple(size for size in node.result.shape if isinstance(size, int))
         elements = np.empty(shape, dtype=object)
         elements[...] = found
-        self._known[node.result] = _rounded(elements, node.result.dtype)
+        if elements.size == 0 or set(map(type, elements.ravel().tolist())) != {Open}:
+            self._known[node.result] = _rounded(elements, node.result.dtype)
+
+    def _elements(self, value: Value) -> Elements | None:
+        """What is known of a value; of a short row of integers, at least how many there are."""
+        found = self._known.get(value)
+        if found is not None or not _is_small(value) or not value.dtype.is_integer:
+            return found
+        shape = _elements(value.shape)
+        if math.prod(shape) > MOST_OPEN:
+            return None
+        return np.full(shape, OPEN, dtype=object)
 
 
 def numbers(value: Elements | None) -> list[Any] | None:
@@ -133,7 +159,12 @@ def _elementwise(apply: Callable[..., Any]) -> Callable[..., Elements]:
         grids = np.broadcast_arrays(*operands)
         result = np.empty(grids[0].shape, dtype=object)
         for place in np.ndindex(*grids[0].shape):
-            result[place] = _in_range(apply(dtype, *(grid[place] for grid in grids)), node)
+            elements = [grid[place] for grid in grids]
+            try:
+                is_open = any(element is OPEN for element in elements)
+                result[place] = OPEN if is_open else _in_range(apply(dtype, *elements), node)
+            except Unknown:
+                result[place] = OPEN
         return result
 
     return rule
@@ -361,7 +392,12 @@ _ARITHMETIC: dict[str, Callable[..., Any]] = {
 
 
 def _where(node: Node, condition: Elements, a: Elements, b: Elements) -> Elements:
-    return np.asarray(np.where(condition.astype(bool), a, b), dtype=object)
+    grids: Any = np.broadcast_arrays(condition, a, b)
+    result = np.empty(grids[0].shape, dtype=object)
+    for place in np.ndindex(*grids[0].shape):
+        holds, x, y = (grid[place] for grid in grids)
+        result[place] = OPEN if holds is OPEN else (x if holds else y)
+    return result
 
 
 # Views and reductions -----------------------------------------------------------------------------
@@ -410,6 +446,8 @@ def _reduction(apply: Callable[..., Any], first: int | None) -> Callable[..., El
         result = np.empty(kept, dtype=object)
         for place in np.ndindex(*kept):
             entries = rows[place].tolist()
+            if OPEN in entries:
+                raise Unknown
             if first is None and not entries:
                 raise Unknown
             total = entries.pop(0) if first is None else first

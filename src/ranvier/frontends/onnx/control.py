@@ -1,30 +1,91 @@
-"""Branches and loops."""
+"""Branches and loops.
+
+A branch whose condition is known is put in the node's place; so are the iterations of a short loop
+whose number is known. Everything else becomes a graph inside a node.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from onnx import GraphProto
 
 from ranvier.frontends.onnx.call import Call, axis_of
+from ranvier.frontends.onnx.frame import Frame
 from ranvier.frontends.onnx.refusal import Refusal
 from ranvier.frontends.onnx.registry import onnx_operator
+from ranvier.ir.dim import Dim, Polynomial, maximum
 from ranvier.ir.dtype import BOOL, I64
-from ranvier.ir.graph import Value
+from ranvier.ir.graph import Shape, TensorType, Value
 
-MOST_ITERATIONS = 256
+MOST_UNROLLED = 16
 """Loops of a known number of iterations are written out up to this number."""
+_ENDLESS = 2**31 - 1
+"""A number of iterations from which on only the condition ends a loop."""
+_MOST_ATTEMPTS = 8
+
+Fill = Callable[[Call, Frame, Dim, tuple[Value, ...]], list[Value]]
+"""Builds a body: (the node as it appends to the frame, the frame, the iteration, carried values) ->
+the condition of the next iteration if there is one, the next carried values, rows."""
 
 
 @onnx_operator("If")
 def if_(
     call: Call, condition: Value, *, then_branch: GraphProto, else_branch: GraphProto
 ) -> tuple[Value, ...]:
-    """The branch that a condition chooses; only that one is compiled when it is known."""
+    """The branch that a condition chooses."""
     known = call.plain(condition)
     if known is not None:
-        return call.inline(then_branch if known[0] else else_branch, ())
-    raise Refusal("chooses a branch by a condition that is known only at run time")
+        return call.around.inline(then_branch if known[0] else else_branch, ())
+    frames = [call.around.open(f"{call.name}_{name}") for name in ("then", "otherwise")]
+    branches = [
+        call.around.inline(graph, (), frame)
+        for graph, frame in zip((then_branch, else_branch), frames, strict=True)
+    ]
+    captured = tuple(dict.fromkeys(value for frame in frames for value in frame.captured))
+    shapes, defines = _merged(call, branches)
+    then, otherwise = (
+        frame.finish(outputs, captured) for frame, outputs in zip(frames, branches, strict=True)
+    )
+    return call.emit_all(
+        "if", call.reshape(condition, ()), *captured,
+        then=then, otherwise=otherwise, shapes=shapes, defines=defines,
+    )  # fmt: skip
+
+
+def _merged(
+    call: Call, branches: Sequence[tuple[Value, ...]]
+) -> tuple[tuple[Shape, ...], tuple[Dim, ...]]:
+    """Shapes of what two branches give, and the symbols for sizes that differ."""
+    shapes, defines = [], []
+    for first, second in zip(*branches, strict=True):
+        if first.dtype != second.dtype or first.rank != second.rank:
+            raise Refusal(f"its branches give {first.type} and {second.type}")
+        shape: list[Dim] = []
+        for a, b in zip(first.shape, second.shape, strict=True):
+            if a == b:
+                shape.append(a)
+                continue
+            size = call.around.symbol(f"{call.name}_size", 0, maximum(a, b))
+            defines.append(size)
+            shape.append(size)
+        shapes.append(tuple(shape))
+    return tuple(shapes), tuple(defines)
+
+
+# Loops --------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class _Body:
+    """A translated body: what it gives, and its carried values as they are inside."""
+
+    frame: Frame
+    inputs: tuple[Value, ...]
+    goes_on: Value | None
+    state: tuple[Value, ...]
+    rows: tuple[Value, ...]
+    iteration: Polynomial
+    varying: tuple[Dim, ...]
 
 
 @onnx_operator("Loop")
@@ -32,69 +93,217 @@ def loop(
     call: Call, count: Value | None, condition: Value | None = None, *carried: Value,
     body: GraphProto,
 ) -> tuple[Value, ...]:  # fmt: skip
-    """A body, as often as a number and a condition say; written out when both are known."""
+    """A body, as often as a number and a condition say."""
+    goes_on = call.scalar(True, BOOL) if condition is None else call.reshape(condition, ())
     trips = call.plain(count)
-    if count is not None and trips is None:
-        raise Refusal("repeats its body a number of times that is known only at run time")
-    most = None if trips is None else int(trips[0])
+    if trips is not None and trips[0] <= MOST_UNROLLED:
+        found = _unrolled(call, int(trips[0]), goes_on, carried, body)
+        if found is not None:
+            return found
+    limit: Dim | None = None
+    if count is not None and (trips is None or trips[0] < _ENDLESS):
+        limit = call.size(call.number("maximum", call.cast(count, I64), 0))
+    return _looped(call, limit, goes_on, carried, body)
+
+
+def _unrolled(
+    call: Call, trips: int, goes_on: Value, carried: tuple[Value, ...], body: GraphProto
+) -> tuple[Value, ...] | None:
+    """All iterations one behind the other; None where a condition is not known."""
     state: tuple[Value, ...] = carried
     scans: list[list[Value]] = [[] for _ in range(len(body.output) - 1 - len(carried))]
-    goes_on = call.scalar(True, BOOL) if condition is None else condition
-    trip = 0
-    while most is None or trip < most:
+    for trip in range(trips):
         known = call.plain(goes_on)
         if known is None:
-            raise Refusal("ends by a condition that is known only at run time")
+            return None
         if not known[0]:
             break
-        if trip >= MOST_ITERATIONS:
-            raise Refusal(f"repeats its body more than {MOST_ITERATIONS} times")
-        results = call.inline(body, (call.scalar(trip, I64), goes_on, *state))
-        goes_on, state = results[0], results[1 : 1 + len(carried)]
-        for row, value in zip(scans, results[1 + len(carried) :], strict=True):
+        given = (call.scalar(trip, I64), goes_on, *state)
+        goes_on, *results = call.around.inline(body, given)
+        state = tuple(results[: len(carried)])
+        for row, value in zip(scans, results[len(carried) :], strict=True):
             row.append(value)
-        trip += 1
+    if scans and not all(scans):
+        return None
     return (*state, *(_stacked(call, row, 0, False) for row in scans))
 
 
+def _looped(
+    call: Call, limit: Dim | None, goes_on: Value, carried: tuple[Value, ...], body: GraphProto
+) -> tuple[Value, ...]:
+    def fill(inside: Call, frame: Frame, iteration: Dim, state: tuple[Value, ...]) -> list[Value]:
+        given = (inside.scalar(iteration, I64), inside.scalar(True, BOOL), *state)
+        return list(call.around.inline(body, given, frame))
+
+    return emit_loop(call, limit, goes_on, carried, fill, True)
+
+
+def emit_loop(
+    call: Call,
+    limit: Dim | None,
+    goes_on: Value | None,
+    carried: tuple[Value, ...],
+    fill: Fill,
+    has_condition: bool,
+) -> tuple[Value, ...]:
+    """A loop whose body `fill` builds; the carried values after it, then the stacked rows.
+
+    Sizes of carried values that change from one iteration to the next become symbols; so the body
+    is built again until no other size changes.
+    """
+    built = _settled(call, carried, fill, has_condition)
+    known = [True] if goes_on is None else call.plain(goes_on)
+    conditional = built.goes_on is not None or known is None or not known[0]
+    defines: list[Dim] = []
+    count: Dim
+    if conditional or limit is None:
+        count = call.around.symbol(f"{call.name}_count", 0, limit)
+        defines.append(count)
+        conditional = True
+    else:
+        count = limit
+    shapes = [_after(call, value.shape, built, defines) for value in built.inputs]
+    shapes += [(count, *_after(call, value.shape, built, defines)) for value in built.rows]
+    captured = tuple(built.frame.captured)
+    results = (*built.state, *built.rows)
+    first: tuple[Value, ...] = ()
+    if conditional:
+        first = (call.scalar(True, BOOL) if goes_on is None else goes_on,)
+        condition = built.goes_on
+        if condition is None:
+            condition = call.inside(built.frame).scalar(True, BOOL)
+        results = (condition, *results)
+    graph = built.frame.finish(results, captured)
+    return call.emit_all(
+        "loop", *first, *carried, *captured,
+        body=graph, carried=len(carried), conditional=conditional, iteration=built.iteration,
+        varying=built.varying, limit=limit, count=count, shapes=tuple(shapes),
+        defines=tuple(defines),
+    )  # fmt: skip
+
+
+def _settled(call: Call, carried: tuple[Value, ...], fill: Fill, has_condition: bool) -> _Body:
+    """The body for shapes of carried values that it keeps."""
+    shapes = [list(value.shape) for value in carried]
+    varying: list[Dim] = []
+    for _ in range(_MOST_ATTEMPTS):
+        built = _built(call, carried, shapes, fill, has_condition, tuple(varying))
+        changed = False
+        for value, following, shape in zip(carried, built.state, shapes, strict=True):
+            if following.dtype != value.dtype or following.rank != value.rank:
+                raise Refusal(f"what it carries changes from {value.type} to {following.type}")
+            for axis, size in enumerate(following.shape):
+                if size != shape[axis] and shape[axis] not in varying:
+                    shape[axis] = call.around.symbol(f"{call.name}_size", 0, None)
+                    varying.append(shape[axis])
+                    changed = True
+        if not changed:
+            return built
+    raise Refusal("the sizes of what it carries do not settle")
+
+
+def _built(
+    call: Call,
+    carried: tuple[Value, ...],
+    shapes: Sequence[Sequence[Dim]],
+    fill: Fill,
+    has_condition: bool,
+    varying: tuple[Dim, ...],
+) -> _Body:
+    frame = call.around.open(call.name)
+    iteration = call.around.symbol(f"{call.name}_i", 0, None)
+    inputs = tuple(
+        frame.builder.input(f"state_{i}", TensorType(value.dtype, tuple(shape)))
+        for i, (value, shape) in enumerate(zip(carried, shapes, strict=True))
+    )
+    results = fill(call.inside(frame), frame, iteration, inputs)
+    goes_on = None
+    if has_condition:
+        condition = results.pop(0)
+        goes_on = call.inside(frame).reshape(condition, ())
+        known = call.inside(frame).plain(goes_on)
+        goes_on = None if known is not None and known[0] else goes_on
+    state, rows = results[: len(carried)], results[len(carried) :]
+    return _Body(frame, inputs, goes_on, tuple(state), tuple(rows), iteration, varying)
+
+
+def _after(call: Call, shape: Shape, body: _Body, defines: list[Dim]) -> Shape:
+    """The shape of a carried value behind the loop."""
+    sizes: list[Dim] = []
+    for size in shape:
+        if size in body.varying:
+            size = call.around.symbol(f"{call.name}_size", 0, None)
+            defines.append(size)
+        sizes.append(size)
+    return tuple(sizes)
+
+
+# Scans --------------------------------------------------------------------------------------------
 @onnx_operator("Scan", since=9)
 def scan(
     call: Call, *operands: Value, body: GraphProto, num_scan_inputs: int,
     scan_input_axes: tuple[int, ...] = (), scan_input_directions: tuple[int, ...] = (),
     scan_output_axes: tuple[int, ...] = (), scan_output_directions: tuple[int, ...] = (),
 ) -> tuple[Value, ...]:  # fmt: skip
-    """A body for every slice of some operands; written out when their number is known."""
+    """A body for every slice of some operands."""
     states = len(operands) - num_scan_inputs
-    rows = operands[states:]
-    axes = [
-        axis_of(axis, x.rank)
-        for axis, x in zip(scan_input_axes or (0,) * num_scan_inputs, rows, strict=True)
+    rows = [
+        call.transpose(x, (axis, *(i for i in range(x.rank) if i != axis)))
+        for x, axis in _with_axes(operands[states:], scan_input_axes)
     ]
     backwards = scan_input_directions or (0,) * num_scan_inputs
-    length = rows[0].shape[axes[0]]
-    if not isinstance(length, int):
-        raise Refusal(f"repeats its body for every slice of a symbolic dim ({length})")
-    if length > MOST_ITERATIONS:
-        raise Refusal(f"repeats its body more than {MOST_ITERATIONS} times")
-    state: tuple[Value, ...] = operands[:states]
+    rows = [
+        call.emit("reverse", x, axes=(0,)) if back else x
+        for x, back in zip(rows, backwards, strict=True)
+    ]
+
+    def fill(inside: Call, frame: Frame, iteration: Dim, state: tuple[Value, ...]) -> list[Value]:
+        seen = [frame.capture(x, call.around.frame) for x in rows]
+        slices = [slice_of(inside, x, iteration) for x in seen]
+        return list(call.around.inline(body, (*state, *slices), frame))
+
+    length = rows[0].shape[0]
+    if isinstance(length, int) and 0 < length <= MOST_UNROLLED:
+        results = _scanned(call, operands[:states], rows, length, body)
+    else:
+        results = emit_loop(call, length, None, operands[:states], fill, False)
     outputs = len(body.output) - states
-    parts: list[list[Value]] = [[] for _ in range(outputs)]
-    for step in range(length):
-        slices = [
-            _slice(call, x, axis, length - 1 - step if back else step)
-            for x, axis, back in zip(rows, axes, backwards, strict=True)
-        ]
-        results = call.inline(body, (*state, *slices))
-        state = results[:states]
-        for part, value in zip(parts, results[states:], strict=True):
-            part.append(value)
     along = scan_output_axes or (0,) * outputs
     order = scan_output_directions or (0,) * outputs
-    stacked = (
-        _stacked(call, part, axis, bool(back))
-        for part, axis, back in zip(parts, along, order, strict=True)
+    placed = (
+        _placed(call, x, axis, bool(back))
+        for x, axis, back in zip(results[states:], along, order, strict=True)
     )
-    return (*state, *stacked)
+    return (*results[:states], *placed)
+
+
+def _scanned(
+    call: Call, state: tuple[Value, ...], rows: Sequence[Value], length: int, body: GraphProto
+) -> tuple[Value, ...]:
+    """All steps one behind the other."""
+    count = len(state)
+    parts: list[list[Value]] = [[] for _ in range(len(body.output) - count)]
+    for step in range(length):
+        slices = [slice_of(call, x, step) for x in rows]
+        results = call.around.inline(body, (*state, *slices))
+        state = results[:count]
+        for part, value in zip(parts, results[count:], strict=True):
+            part.append(value)
+    return (*state, *(_stacked(call, part, 0, False) for part in parts))
+
+
+def _with_axes(rows: Sequence[Value], axes: Sequence[int]) -> list[tuple[Value, int]]:
+    given = axes or (0,) * len(rows)
+    return [(x, axis_of(axis, x.rank)) for x, axis in zip(rows, given, strict=True)]
+
+
+def _placed(call: Call, x: Value, axis: int, backwards: bool) -> Value:
+    """Stacked rows with their dim at an axis."""
+    x = call.emit("reverse", x, axes=(0,)) if backwards else x
+    along = axis_of(axis, x.rank)
+    order = [*range(1, x.rank)]
+    order.insert(along, 0)
+    return call.transpose(x, order)
 
 
 @onnx_operator("Scan", since=8)
@@ -110,7 +319,7 @@ def scan_with_batch(
         raise Refusal("has a symbolic batch")
     rows = [
         scan(
-            call, *(_slice(call, x, 0, i) for x in operands), body=body,
+            call, *(slice_of(call, x, i) for x in operands), body=body,
             num_scan_inputs=num_scan_inputs, scan_input_directions=directions,
         )
         for i in range(batches)
@@ -120,16 +329,13 @@ def scan_with_batch(
     )
 
 
-def _slice(call: Call, x: Value, axis: int, place: int) -> Value:
-    """One slice of a dim, without the dim."""
-    cut = call.slice(x, axis, place, place + 1)
-    return call.reshape(cut, (*x.shape[:axis], *x.shape[axis + 1 :]))
+def slice_of(call: Call, x: Value, place: Dim) -> Value:
+    """One slice of the first dim, without the dim."""
+    return call.reshape(call.slice(x, 0, place, place + 1), x.shape[1:])
 
 
 def _stacked(call: Call, parts: Sequence[Value], axis: int, backwards: bool) -> Value:
     """Values as slices of a new dim."""
-    if not parts:
-        raise Refusal("collects the results of no iteration, whose shape is unknown")
     rank = parts[0].rank + 1
     along = axis_of(axis, rank)
     rows = [call.reshape(x, (*x.shape[:along], 1, *x.shape[along:])) for x in parts]

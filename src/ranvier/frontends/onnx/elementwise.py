@@ -32,6 +32,10 @@ _LEGACY = (
 _VARIADIC = {"Max": "maximum", "Min": "minimum", "Sum": "add"}
 
 
+SAME_SHAPE = frozenset({*_UNARY, *_ROUNDING, "Cast", "CastLike", "Identity"})
+"""Operators whose result has the shape of their first operand."""
+
+
 def _register_unary(name: str, op: str) -> None:
     @onnx_operator(name)
     def unary(call: Call, x: Value) -> Value:

@@ -171,7 +171,7 @@ def max_unpool(
     result = call.reshape(flat, shape)
     if output_shape is None:
         return result
-    wanted = statics(call.result_shape(output_shape), "a size of its result")
+    wanted = call.shape_of(output_shape)
     return call.pad(result, {i: (0, wanted[i] - size) for i, size in enumerate(shape)}, 0)
 
 

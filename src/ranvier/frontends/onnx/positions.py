@@ -40,12 +40,34 @@ def per_axis(
 def slice_positions(call: Call, start: Value, step: Value, size: Dim, count: Dim) -> Value:
     """start, start + step, ... (`count` of them) of a dim, with ONNX's rules for the start."""
     extent = call.scalar(size, I64)
-    start = call.where(call.number("less", start, 0), call.emit("add", start, extent), start)
+    start = _from_front(call, start, extent)
     forward = call.number("greater", step, 0)
     last = call.number("sub", extent, 1)
     start = call.number("maximum", start, 0)
     start = call.emit("minimum", start, call.emit("where", forward, extent, last))
     return call.emit("add", start, call.emit("mul", call.iota(count), step))
+
+
+def slice_count(call: Call, start: Value, end: Value, step: Value, size: Dim) -> Value:
+    """How many elements a slice has, with ONNX's rules for its bounds."""
+    extent = call.scalar(size, I64)
+    forward = call.number("greater", step, 0)
+    low = call.emit("where", forward, call.scalar(0, I64), call.scalar(-1, I64))
+    high = call.emit("where", forward, extent, call.number("sub", extent, 1))
+    first = call.number("maximum", _from_front(call, start, extent), 0)
+    first = call.emit("minimum", first, high)
+    last = call.emit("maximum", _from_front(call, end, extent), low)
+    last = call.emit("minimum", last, high)
+    span = call.emit("sub", last, first)
+    span = call.emit("where", forward, span, call.emit("neg", span))
+    stride = call.emit("abs", step)
+    rounded = call.emit("add", span, call.number("sub", stride, 1))
+    return call.emit("floor_div", call.number("maximum", rounded, 0), stride)
+
+
+def _from_front(call: Call, bound: Value, extent: Value) -> Value:
+    """A bound that counts from the end when it is negative."""
+    return call.where(call.number("less", bound, 0), call.emit("add", bound, extent), bound)
 
 
 def padded(

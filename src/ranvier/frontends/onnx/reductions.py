@@ -105,7 +105,7 @@ for _name, _reduction in _REDUCTIONS.items():
 
 def _over_some(call: Call, x: Value, axes: Value, keep: bool, reduction: Reduction) -> Value:
     """Axes that are known at run time: every set that gives the declared shape, one is chosen."""
-    shape = call.result_shape()
+    shape = call.declared_shape()
     candidates = [
         over
         for count in range(x.rank + 1)

@@ -72,9 +72,10 @@ def upsample(call: Call, x: Value, scales: Value, *, mode: str = "nearest") -> V
 def resize_10(call: Call, x: Value, scales: Value, *, mode: str = "nearest") -> Value:
     """Operator set 10: coordinates are those of the corner of a pixel."""
     known = call.plain(scales)
-    sizes = call.result_shape() if known is None else _scaled(x.shape, known)
+    over = range(x.rank)
+    sizes = _computed(call, x, over, scales) if known is None else _scaled(x.shape, known)
     given = scales if known is None else known
-    return _resampled(call, x, _axes(call, x, range(x.rank), sizes, given, None), _plain(mode))
+    return _resampled(call, x, _axes(call, x, over, sizes, given, None), _plain(mode))
 
 
 def _plain(mode: str) -> _Rule:
@@ -107,23 +108,30 @@ def resize(
     crops = roi if coordinate_transformation_mode == "tf_crop_and_resize" else None
     if scales is not None and scales.shape != (0,):
         known = call.plain(scales)
-        new = _scaled(old, known) if known is not None else _of_result(call, over)
+        new = _scaled(old, known) if known is not None else _computed(call, x, over, scales)
         found = _axes(call, x, over, new, scales if known is None else known, crops)
         return _resampled(call, x, found, rule)
     if sizes is None:
         raise Refusal("has neither sizes nor scales")
-    wanted = call.sizes(sizes)
-    if wanted is None:
-        wanted = _of_result(call, over)
     if keep_aspect_ratio_policy == "stretch":
+        wanted = _bound(call, sizes, over)
         return _resampled(call, x, _axes(call, x, over, wanted, None, crops), rule)
-    new, scale = _keeping_aspect(old, wanted, keep_aspect_ratio_policy)
-    return _resampled(call, x, _axes(call, x, over, new, [scale] * len(over), crops), rule)
+    new, scale = _keeping_aspect(call, x, over, sizes, keep_aspect_ratio_policy)
+    return _resampled(call, x, _axes(call, x, over, new, scale, crops), rule)
 
 
-def _of_result(call: Call, over: Sequence[int]) -> tuple[Dim, ...]:
-    shape = call.result_shape()
-    return tuple(shape[axis] for axis in over)
+def _bound(call: Call, sizes: Value, over: Sequence[int]) -> tuple[Dim, ...]:
+    """Sizes of some dims of the result, out of a tensor that has one for each."""
+    return tuple(
+        call.size(call.slice(sizes, 0, i, i + 1), call.stated(axis)) for i, axis in enumerate(over)
+    )
+
+
+def _computed(call: Call, x: Value, over: Sequence[int], scales: Value) -> tuple[Dim, ...]:
+    """floor(size * scale) for scales that are computed at run time."""
+    old = call.cast(call.vector([x.shape[axis] for axis in over]), F64)
+    scaled = call.emit("floor", call.emit("mul", old, call.cast(scales, F64)))
+    return _bound(call, call.cast(scaled, I64), over)
 
 
 def _scaled(old: Sequence[Dim], scales: Sequence[float]) -> tuple[Dim, ...]:
@@ -136,16 +144,21 @@ def _scaled(old: Sequence[Dim], scales: Sequence[float]) -> tuple[Dim, ...]:
 
 
 def _keeping_aspect(
-    old: Sequence[Dim], wanted: Sequence[Dim], policy: str
-) -> tuple[tuple[Dim, ...], float]:
-    """Sizes in the old proportion that fit into the wanted ones, or cover them; and the scale."""
-    pairs = [(o, w) for o, w in zip(old, wanted, strict=True)]
-    ratios = [Fraction(w, o) for o, w in pairs if isinstance(o, int) and isinstance(w, int)]
-    if len(ratios) < len(pairs):
-        raise Refusal("keeps the proportions of sizes that are symbolic")
-    scale = min(ratios) if policy == "not_larger" else max(ratios)
-    sizes = tuple(math.floor(scale * o + Fraction(1, 2)) for o in old if isinstance(o, int))
-    return sizes, float(scale)
+    call: Call, x: Value, over: Sequence[int], sizes: Value, policy: str
+) -> tuple[tuple[Dim, ...], Value | list[float]]:
+    """Sizes in the old proportion that fit into the wanted ones, or cover them; and the scales."""
+    old, known = [x.shape[axis] for axis in over], call.plain(sizes)
+    if known is not None and all(isinstance(size, int) for size in old):
+        ratios = [Fraction(w, o) for w, o in zip(known, old, strict=True) if isinstance(o, int)]
+        scale = min(ratios) if policy == "not_larger" else max(ratios)
+        new = [math.floor(scale * o + Fraction(1, 2)) for o in old if isinstance(o, int)]
+        return tuple(new), [float(scale)] * len(old)
+    before = call.cast(call.vector(old), F64)
+    each = call.emit("div", call.cast(sizes, F64), before)
+    least = call.reduce("min" if policy == "not_larger" else "max", each, (0,), True)
+    rounded = call.emit("floor", call.number("add", call.emit("mul", before, least), 0.5))
+    scales = call.broadcast(least, (len(old),))
+    return _bound(call, call.cast(rounded, I64), over), scales
 
 
 def _axes(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from ranvier.frontends.onnx.call import Call, statics
+from ranvier.frontends.onnx.call import Call, static, statics
 from ranvier.frontends.onnx.elementwise import wide
 from ranvier.frontends.onnx.refusal import Refusal
 from ranvier.frontends.onnx.registry import onnx_operator
 from ranvier.frontends.onnx.windows import window_of
 from ranvier.ir.dim import Dim, product
-from ranvier.ir.dtype import I64, DType
+from ranvier.ir.dtype import F64, I64, DType
 from ranvier.ir.graph import Value
 
 _MODES = {"bilinear": "linear", "bicubic": "cubic"}
@@ -172,6 +172,37 @@ def _tap(
     return call.emit("mul", found, factor)
 
 
+@onnx_operator("AffineGrid", since=20)
+def affine_grid(call: Call, theta: Value, size: Value, *, align_corners: int = 0) -> Value:
+    """Coordinates from -1 to 1 over a grid, moved by an affine map of every batch."""
+    shape = tuple(
+        call.size(call.slice(size, 0, 2 + i, 3 + i), call.stated(1 + i))
+        for i in range(static(size.shape[0], "the rank of its result") - 2)
+    )
+    rank, dtype = len(shape), theta.dtype
+    columns = []
+    for i in reversed(range(rank)):  # the last spatial dim is the first coordinate
+        place = _spread(call, shape[i], dtype, bool(align_corners))
+        placed = call.reshape(place, (*(1,) * i, shape[i], *(1,) * (rank - 1 - i)))
+        columns.append(call.reshape(call.broadcast(placed, shape), (product(shape), 1)))
+    columns.append(call.full((product(shape), 1), 1.0, dtype))
+    base = call.concat(columns, 1)
+    moved = call.emit("matmul", base, call.transpose(theta, (0, 2, 1)))
+    return call.reshape(moved, (theta.shape[0], *shape, rank))
+
+
+def _spread(call: Call, size: Dim, dtype: DType, align_corners: bool) -> Value:
+    """`size` coordinates from -1 to 1: the middles of elements, or with the corners at the ends."""
+    place, count = call.iota(size, F64), call.scalar(size, F64)
+    if align_corners:
+        steps = call.number("maximum", call.number("sub", count, 1.0), 1.0)
+        found = call.number("sub", call.emit("div", call.number("mul", place, 2.0), steps), 1.0)
+    else:
+        middle = call.number("add", call.number("mul", place, 2.0), 1.0)
+        found = call.number("sub", call.emit("div", middle, count), 1.0)
+    return call.cast(found, dtype)
+
+
 # Regions ------------------------------------------------------------------------------------------
 @onnx_operator("RoiAlign", since=10)
 def roi_align_10(
@@ -322,9 +353,10 @@ def col2im(
     rank = block_shape.shape[0]
     if not isinstance(rank, int):
         raise Refusal("the number of its spatial dims is symbolic")
-    known = call.sizes(image_shape)
-    shape = call.result_shape() if known is None else None
-    spatial = statics(known if shape is None else shape[2:], "a size of its image")  # type: ignore[arg-type]
+    spatial = [
+        static(call.size(call.slice(image_shape, 0, i, i + 1), call.stated(2 + i)), "a size")
+        for i in range(rank)
+    ]
     kernel = [
         call.reshape(call.cast(call.slice(block_shape, 0, i, i + 1), I64), ()) for i in range(rank)
     ]
@@ -359,7 +391,9 @@ def col2im(
         factor *= spatial[i]
     assert place is not None
     assert inside is not None
-    channels = _channels(call, rows, block_shape, shape)
+    block_size = call.reduce("prod", call.cast(block_shape, I64), (0,))
+    number = call.emit("floor_div", call.scalar(rows, I64), block_size)
+    channels = call.size(number, call.stated(1), rows)
     place = call.emit("add", place, call.number("mul", row, factor))
     total = channels * factor
     place = call.emit(
@@ -371,12 +405,3 @@ def col2im(
         call.reshape(x, (batch, rows * blocks)), axis=1, reduction="add",
     )  # fmt: skip
     return call.reshape(call.slice(summed, 1, 0, total), (batch, channels, *spatial))
-
-
-def _channels(call: Call, rows: Dim, block_shape: Value, shape: Sequence[Dim] | None) -> Dim:
-    known = call.sizes(block_shape)
-    if known is not None:
-        return rows // product(known)
-    if shape is None:
-        shape = call.result_shape()
-    return shape[1]

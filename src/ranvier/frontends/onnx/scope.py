@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from onnx import TensorProto
 
+from ranvier.frontends.onnx.frame import Frame
 from ranvier.frontends.onnx.refusal import Refusal
 from ranvier.ir.graph import Value
 
@@ -20,9 +21,13 @@ Entry = Value | TensorProto | Missing
 
 
 class Scope:
-    """Names of one body; a subgraph also sees those of the body around it."""
+    """Names of one body; a subgraph also sees those of the body around it.
 
-    def __init__(self, outer: Scope | None = None) -> None:
+    `frame` is the graph to which the values of the names belong.
+    """
+
+    def __init__(self, frame: Frame, outer: Scope | None = None) -> None:
+        self.frame = frame
         self._outer = outer
         self._entries: dict[str, Entry] = {}
 

@@ -8,7 +8,7 @@ from ranvier.frontends.onnx.call import Call, axis_of, static
 from ranvier.frontends.onnx.refusal import Refusal
 from ranvier.frontends.onnx.registry import onnx_operator
 from ranvier.ir.dim import Dim, product
-from ranvier.ir.dtype import BOOL, F32, I64, U8
+from ranvier.ir.dtype import BOOL, F32, I64
 from ranvier.ir.graph import Value
 
 MOST_BOXES = 128
@@ -29,15 +29,16 @@ def top_k(
 ) -> tuple[Value, ...]:
     """The k largest or smallest elements of a dim, and where they lie."""
     along = axis_of(axis, x.rank)
-    known = call.sizes(k)
-    count = call.result_shape()[along] if known is None else known[0]
+    count = call.size(k, call.stated(along), x.shape[along])
     return call.emit_all("top_k", x, k=count, axis=along, largest=bool(largest))
 
 
 # Elements that are true ---------------------------------------------------------------------------
-def true_positions(call: Call, mask: Value, count: Dim) -> Value:
-    """The first `count` positions at which a rank-1 mask is true, in order."""
-    return call.emit_all("top_k", call.cast(mask, U8), k=count, axis=0, largest=True)[1]
+def true_positions(call: Call, mask: Value, stated: Dim | None) -> Value:
+    """The row-major positions at which a mask is true; `stated` is what the model says of them."""
+    total = call.reduce("sum", call.cast(mask, I64), tuple(range(mask.rank)))
+    count = call.size(total, stated, product(mask.shape))
+    return call.emit("nonzero", mask, count=count)
 
 
 def _known_positions(call: Call, mask: Value) -> Value | None:
@@ -53,7 +54,7 @@ def non_zero(call: Call, x: Value) -> Value:
     mask = call.reshape(call.cast(x, BOOL), (product(x.shape),))
     places = _known_positions(call, mask)
     if places is None:
-        places = true_positions(call, mask, call.result_shape()[1])
+        places = true_positions(call, mask, call.stated(1))
     return _coordinates(call, places, x.shape, 0)
 
 
@@ -78,7 +79,7 @@ def compress(call: Call, x: Value, condition: Value, *, axis: int | None = None)
     along = 0 if axis is None else axis_of(axis, x.rank)
     places = _known_positions(call, condition)
     if places is None:
-        places = true_positions(call, condition, call.result_shape()[along])
+        places = true_positions(call, condition, call.stated(along))
     return call.emit("gather", data, places, axis=along)
 
 
@@ -96,9 +97,9 @@ def unique(call: Call, x: Value, *, axis: int | None = None, sorted: int = 1) ->
     order = _row_order(call, rows)
     ranked = call.emit("gather", rows, order, axis=0)
     rank = _group_numbers(call, ranked)
-    count = call.result_shape()[along]
     starts = call.emit("equal", rank, call.emit("add", _before(call, rank), call.scalar(1, I64)))
-    heads = true_positions(call, starts, count)
+    heads = true_positions(call, starts, call.stated(along))
+    count = heads.shape[0]
     first = call.emit("gather", order, heads, axis=0)
     inverse = _scatter(call, call.full((size,), 0, I64), order, rank, "none")
     ones = call.full((size,), 1, I64)
@@ -183,7 +184,7 @@ def non_max_suppression(
     number = call.emit("cumsum", call.cast(kept, I64), axis=2)
     kept = call.emit("logical_and", kept, call.emit("less_equal", number, wanted))
     flat = call.reshape(kept, (product(scores.shape),))
-    places = true_positions(call, flat, call.result_shape()[0])
+    places = true_positions(call, flat, call.stated(0))
     found = _coordinates(call, places, (product((batch, classes)), size), 1)
     group = call.slice(found, 1, 0, 1)
     boxes_in_order = call.reshape(order, (product(scores.shape),))

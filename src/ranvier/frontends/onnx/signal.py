@@ -8,7 +8,6 @@ from onnx import TensorProto
 
 from ranvier.frontends.onnx.call import Call, axis_of
 from ranvier.frontends.onnx.dtypes import from_onnx
-from ranvier.frontends.onnx.elementwise import wide
 from ranvier.frontends.onnx.reductions import is_axis
 from ranvier.frontends.onnx.registry import onnx_operator
 from ranvier.ir.dim import Dim
@@ -37,7 +36,7 @@ def dft(
         along = axis_of(int(known[0]), x.rank)
         return _transformed(call, x, length, along, bool(inverse), bool(onesided))
     assert axis is not None
-    wanted = call.result_shape()
+    wanted = call.declared_shape()
     result: Value | None = None
     for along in range(x.rank - 1):
         found = _transformed(call, x, length, along, bool(inverse), bool(onesided))
@@ -54,11 +53,8 @@ def _transformed(
 ) -> Value:
     count: Dim = x.shape[along]
     if length is not None:
-        known = call.sizes(length)
-        if known is not None:
-            count = known[0]
-        elif not onesided or inverse:
-            count = call.result_shape()[along]
+        is_whole = not onesided or inverse
+        count = call.size(length, call.stated(along) if is_whole else None)
     elif inverse and onesided:
         count = (count - 1) * 2
     return transform(call, x, along, count, inverse, onesided)
@@ -70,7 +66,7 @@ def transform(call: Call, x: Value, along: int, count: Dim, inverse: bool, onesi
     `x` has pairs or single real numbers in its last dim. With `onesided` the result is the half
     that determines it for a real signal; of an inverse transform, the real signal of such a half.
     """
-    dtype, data = x.dtype, wide(call, x)
+    dtype, data = x.dtype, call.cast(x, F64)  # sums of many terms that cancel out
     real = _part(call, data, along, 0)
     imaginary = _part(call, data, along, 1) if x.shape[-1] == 2 else None
     given = count // 2 + 1 if inverse and onesided else count
@@ -158,18 +154,12 @@ def stft(
 ) -> Value:  # fmt: skip
     """Fourier transforms of frames of a signal, each weighted by a window."""
     length: Dim | None = None if window is None else window.shape[0]
-    known = None if frame_length is None else call.sizes(frame_length)
-    if known is not None:
-        length = known[0]
     if length is None:
-        shape = call.result_shape()
-        length = (shape[2] - 1) * 2 if onesided else shape[2]
-    step = call.sizes(frame_step)
-    if step is not None:
-        frames = (x.shape[1] - length) // step[0] + 1
-    else:
-        frames = call.result_shape()[1]
+        length = x.shape[1] if frame_length is None else call.size(frame_length)
     stride = call.cast(call.reshape(frame_step, ()), I64)
+    span = call.scalar(x.shape[1] - length, I64)
+    number = call.number("add", call.emit("floor_div", span, stride), 1)
+    frames = call.size(number, call.stated(1), x.shape[1])
     starts = call.emit("mul", call.iota(frames, axis=0, rank=2), stride)
     places = call.emit("add", starts, call.iota(length, axis=1, rank=2))
     signal = x if x.rank == 3 else call.reshape(x, (*x.shape, 1))
@@ -185,11 +175,9 @@ def mel_weight_matrix(
     *, output_datatype: int = TensorProto.FLOAT,
 ) -> Value:  # fmt: skip
     """Triangular filters at equal distances on the mel scale, `[frequencies, filters]`."""
-    known = [call.sizes(bins), call.sizes(length)]
-    if known[0] is not None and known[1] is not None:
-        rows, columns = known[1][0] // 2 + 1, known[0][0]
-    else:
-        rows, columns = call.result_shape()
+    half = call.number("floor_div", call.cast(call.reshape(length, ()), I64), 2)
+    rows = call.size(call.number("add", half, 1), call.stated(0))
+    columns = call.size(bins, call.stated(1))
     edges = _edges(call, columns, length, rate, lower, upper)
     left, middle, right = (
         call.reshape(call.slice(edges, 0, i, columns + i), (1, columns)) for i in range(3)

@@ -52,35 +52,47 @@ def size(call: Call, x: Value) -> Value:
 def constant_of_shape(call: Call, sizes: Value, *, value: TensorProto | None = None) -> Value:
     """One number everywhere; 0.0 when none is given."""
     if value is None:
-        return call.full(call.result_shape(sizes), 0.0, F32)
+        return call.full(call.shape_of(sizes), 0.0, F32)
     dtype = from_onnx(value.data_type)
     number = decode(to_array(value), dtype).reshape(-1)[0].item()
-    return call.full(call.result_shape(sizes), number, dtype)
+    return call.full(call.shape_of(sizes), number, dtype)
 
 
 @onnx_operator("Range")
 def range_(call: Call, start: Value, limit: Value, delta: Value) -> Value:
     """start, start + delta, ... below limit."""
     dtype = start.dtype
-    (count,) = _count(call, start, limit, delta)
+    count = _count(call, start, limit, delta)
     places = call.iota(count, dtype)
     step = call.emit("mul", places, call.reshape(delta, ()))
     return call.emit("add", step, call.reshape(start, ()))
 
 
-def _count(call: Call, start: Value, limit: Value, delta: Value) -> tuple[Dim, ...]:
+def _count(call: Call, start: Value, limit: Value, delta: Value) -> Dim:
     plain = [call.plain(value) for value in (start, limit, delta)]
     if all(entry is not None for entry in plain):
         first, last, step = (entry[0] for entry in plain if entry is not None)
-        return (max(int(np.ceil((last - first) / step)), 0),)
+        return max(int(np.ceil((last - first) / step)), 0)
     known = [call.sizes(value) for value in (start, limit, delta)]
     if any(entry is None for entry in known):
-        return call.result_shape()
+        return _counted(call, start, limit, delta)
     first, last, step = (entry[0] for entry in known if entry is not None)
     if not isinstance(step, int) or step == 0:
-        return call.result_shape()
+        return _counted(call, start, limit, delta)
     span: Dim = last - first if step > 0 else first - last
-    return (maximum((span + (abs(step) - 1)) // abs(step), 0),)
+    return maximum((span + (abs(step) - 1)) // abs(step), 0)
+
+
+def _counted(call: Call, start: Value, limit: Value, delta: Value) -> Dim:
+    """max(ceil((limit - start) / delta), 0), as it is computed at run time."""
+    wide = I64 if start.dtype.is_integer else F64
+    first, last, step = (call.cast(call.reshape(x, ()), wide) for x in (start, limit, delta))
+    span = call.emit("sub", last, first)
+    if wide == F64:
+        steps = call.cast(call.emit("ceil", call.emit("div", span, step)), I64)
+    else:
+        steps = call.emit("neg", call.emit("floor_div", call.emit("neg", span), step))
+    return call.size(call.number("maximum", steps, 0), call.stated(0))
 
 
 @onnx_operator("EyeLike")
@@ -107,13 +119,8 @@ def one_hot(call: Call, indices: Value, depth: Value, values: Value, *, axis: in
     """values[1] where the position along the new dim is the index, values[0] elsewhere."""
     rank = indices.rank + 1
     along = axis_of(axis, rank)
-    known = call.sizes(depth)
-    size = known[0] if known else call.result_shape()[along]
-    wanted = call.cast(indices, I64)
-    if not known or not isinstance(size, int):
-        extent = call.reshape(call.cast(depth, I64), ())
-    else:
-        extent = call.scalar(size, I64)
+    size = call.size(depth, call.stated(along))
+    wanted, extent = call.cast(indices, I64), call.scalar(size, I64)
     negative = call.number("less", wanted, 0)
     wanted = call.where(negative, call.emit("add", wanted, extent), wanted)
     shape = (*indices.shape[:along], 1, *indices.shape[along:])
@@ -124,7 +131,7 @@ def one_hot(call: Call, indices: Value, depth: Value, values: Value, *, axis: in
 
 def _window(call: Call, size: Value, periodic: int, dtype: DType) -> tuple[Value, Value]:
     """(0, 1, ... size - 1, the divisor of the window) in f64; `size` elements."""
-    (count,) = call.sizes(size) or call.result_shape()
+    count = call.size(size, call.stated(0))
     extent = call.cast(call.reshape(size, ()), F64)
     divisor = extent if periodic else call.number("sub", extent, 1)
     return call.iota(count, F64), divisor

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from onnx import TensorShapeProto, ValueInfoProto
 
 from ranvier.errors import CompileError
-from ranvier.ir.dim import Dim, symbol
+from ranvier.ir.dim import Dim, Polynomial, symbol
 
 Range = int | tuple[int, int | None]
 MOST = 2**40
@@ -52,6 +52,10 @@ class Symbols:
     def names(self) -> list[str]:
         """The names that inputs have."""
         return sorted(self._dims)
+
+    def fresh(self, hint: str, low: int = 0, high: Dim | None = None) -> Polynomial:
+        """A symbol that nothing else in the model has."""
+        return symbol(self._unique(hint), low, high)
 
     def _stated(self, dim: TensorShapeProto.Dimension) -> Dim | None:
         if dim.HasField("dim_value"):

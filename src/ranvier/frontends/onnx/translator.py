@@ -11,8 +11,9 @@ from ranvier.errors import CompileError
 from ranvier.frontends.findings import Finding
 from ranvier.frontends.onnx.arguments import attributes_of, bind
 from ranvier.frontends.onnx.call import Call, Declared
-from ranvier.frontends.onnx.contents import Contents
 from ranvier.frontends.onnx.dtypes import from_onnx, to_array
+from ranvier.frontends.onnx.elementwise import SAME_SHAPE
+from ranvier.frontends.onnx.frame import Frame
 from ranvier.frontends.onnx.functions import Body, Opsets, model_function, standard_function
 from ranvier.frontends.onnx.provenance import source_of
 from ranvier.frontends.onnx.refusal import Refusal
@@ -20,6 +21,7 @@ from ranvier.frontends.onnx.refused import REASONS
 from ranvier.frontends.onnx.scope import MISSING, Entry, Missing, Scope
 from ranvier.frontends.onnx.symbols import Range, Symbols
 from ranvier.frontends.onnx.translations import translation
+from ranvier.ir.dim import Dim, Polynomial
 from ranvier.ir.dtype import DType
 from ranvier.ir.graph import Graph, GraphBuilder, TensorType, Value
 from ranvier.ir.liveness import without_dead_nodes
@@ -55,13 +57,12 @@ class Translator:
         self.findings: list[Finding] = []
         self._model = model
         self._symbols = Symbols(dims)
-        self._builder = GraphBuilder(name)
-        self._contents = Contents()
+        self._frame = Frame(GraphBuilder(name))
         self._statements: dict[str, _Statement] = {}
 
     def run(self) -> Graph:
         """The graph; operators with a finding that has a reason are left out of it."""
-        graph, scope = self._model.graph, Scope()
+        graph, scope = self._model.graph, Scope(self._frame)
         scope.declare(graph.initializer)
         self._inputs(graph, scope)
         self._state(graph)
@@ -85,7 +86,7 @@ class Translator:
             except Refusal as refusal:
                 raise CompileError(f"the input {value.name}: {refusal}") from None
             type = TensorType(dtype, self._symbols.shape(value))
-            scope.set(value.name, self._builder.input(value.name, type))
+            scope.set(value.name, self._frame.builder.input(value.name, type))
         unused = self._symbols.unused()
         if unused:
             raise CompileError(
@@ -103,6 +104,16 @@ class Translator:
             except Refusal:
                 dtype = None
             self._statements[value.name] = _Statement(self._symbols.declared(value), dtype)
+        for node in reversed(graph.node):
+            self._state_operand(node)
+
+    def _state_operand(self, node: NodeProto) -> None:
+        """What an element-wise operator of one operand reads has the sizes of its result."""
+        if _domain(node.domain) or node.op_type not in SAME_SHAPE or not node.input:
+            return
+        stated, operand = self._statements.get(node.output[0]), node.input[0]
+        if stated is not None and operand not in self._statements:
+            self._statements[operand] = _Statement(stated.sizes, None)
 
     def _finish(self, graph: GraphProto, scope: Scope) -> Graph:
         names, outputs = [], []
@@ -111,24 +122,24 @@ class Translator:
             if isinstance(entry, Value):
                 names.append(value.name)
                 outputs.append(entry)
-        return without_dead_nodes(self._builder.finish(outputs, names))
+        return without_dead_nodes(self._frame.builder.finish(outputs, names))
 
     # Names ----------------------------------------------------------------------------------------
     def _resolve(self, scope: Scope, name: str) -> Value | Missing:
         owner, entry = scope.find(name)
         if isinstance(entry, TensorProto):
-            entry = self._constant(entry)
+            entry = self._constant(entry, owner.frame)
             owner.set(name, entry)
-        return entry
+        return entry if isinstance(entry, Missing) else scope.frame.capture(entry, owner.frame)
 
-    def _constant(self, tensor: TensorProto) -> Value:
+    def _constant(self, tensor: TensorProto, frame: Frame) -> Value:
         dtype = from_onnx(tensor.data_type)
         try:
             array = to_array(tensor)
         except (ValueError, TypeError) as error:
             raise CompileError(f"the tensor {tensor.name} is malformed: {error}") from error
-        value = self._builder.constant(array, dtype, tensor.name or "constant")
-        self._contents.learn(self._builder.nodes[-1])
+        value = frame.builder.constant(array, dtype, tensor.name or "constant")
+        frame.contents.learn(frame.builder.nodes[-1])
         return value
 
     # Nodes ----------------------------------------------------------------------------------------
@@ -184,7 +195,7 @@ class Translator:
         if custom is not None:
             present = [operand for operand in operands if operand is not None]
             return custom.expand(
-                self._builder, present, attributes_of(node), node.output[0], source
+                place.scope.frame.builder, present, attributes_of(node), node.output[0], source
             )
         body = model_function(self._model.functions, node, operands)
         if body is not None:
@@ -194,7 +205,8 @@ class Translator:
             call = self._call(node, operands, version, place, source)
             given, attributes = bind(translate, operands, call.attributes)
             found = translate(call, *given, **attributes)
-            return (found,) if isinstance(found, Value) else tuple(found)
+            results = (found,) if isinstance(found, Value) else tuple(found)
+            return call.checked(results)
         body = standard_function(node, version, operands)
         if body is not None:
             return self._expand(body, node, operands, place, source)
@@ -214,8 +226,8 @@ class Translator:
             self._statements.get(outer.get(name, "") if inside else name) for name in node.output
         ]
         return Call(
-            self._builder,
-            self._contents,
+            place.scope.frame.builder,
+            place.scope.frame.contents,
             next(filter(None, node.output), node.op_type),
             source,
             version,
@@ -224,14 +236,19 @@ class Translator:
             tuple(s.sizes if s else None for s in stated),
             tuple(s.dtype if s else None for s in stated),
             frozenset(i for i, name in enumerate(node.output) if name),
-            lambda graph, given: self._inline(graph, given, place, source),
+            _Surroundings(self, place, source),
         )
 
     def _inline(
-        self, graph: GraphProto, given: Sequence[Value], place: _Place, source: str
+        self,
+        graph: GraphProto,
+        given: Sequence[Value],
+        place: _Place,
+        source: str,
+        frame: Frame | None = None,
     ) -> tuple[Value, ...]:
         """The outputs of a subgraph whose inputs are given; it sees the names around it."""
-        scope = Scope(place.scope)
+        scope = Scope(frame or place.scope.frame, place.scope)
         scope.declare(graph.initializer)
         for value, operand in zip(graph.input, given, strict=True):
             scope.set(value.name, operand)
@@ -254,7 +271,7 @@ class Translator:
         """The results of a function's body."""
         if place.depth >= _MOST_NESTING:
             raise Refusal("calls itself, or functions nest too deeply")
-        scope = Scope()
+        scope = Scope(place.scope.frame)
         given = [*operands, *[None] * (len(body.inputs) - len(operands))]
         for name, operand in zip(body.inputs, given, strict=True):
             if operand is not None:
@@ -272,6 +289,29 @@ class Translator:
             found = self._resolve(scope, inner) if name else None
             results.append(None if isinstance(found, Missing) else found)
         return results
+
+
+class _Surroundings:
+    """What a node's translation may ask of the translator, for subgraphs and sizes."""
+
+    def __init__(self, translator: Translator, place: _Place, source: str) -> None:
+        self._translator, self._place, self._source = translator, place, source
+        self.frame = place.scope.frame
+
+    def symbol(self, hint: str, low: int, high: Dim | None) -> Polynomial:
+        """A symbol that nothing else in the model has."""
+        return self._translator._symbols.fresh(hint, low, high)
+
+    def inline(
+        self, graph: GraphProto, operands: Sequence[Value], frame: Frame | None = None
+    ) -> tuple[Value, ...]:
+        """The outputs of a subgraph, whose nodes go into a frame, by default that of the node."""
+        return self._translator._inline(graph, operands, self._place, self._source, frame)
+
+    def open(self, name: str) -> Frame:
+        """A frame for a graph inside the node."""
+        label = self._translator._frame.builder.unique(f"{name}_body")
+        return Frame(GraphBuilder(label), outer=self.frame)
 
 
 def _without(node: NodeProto, inputs: Sequence[str], given: Sequence[Value | None]) -> NodeProto:

@@ -27,9 +27,24 @@ def reshape(call: Call, x: Value, shape: Value, *, allowzero: int = 0) -> Value:
     """x in another shape."""
     sizes = call.sizes(shape)
     if sizes is None:
-        return call.reshape(x, call.result_shape())
+        return _reshape_at_run_time(call, x, shape, bool(allowzero))
     target = reshape_target(x.shape, sizes, bool(allowzero))
     return call.reshape(reshapable(call, x, target), target)
+
+
+def _reshape_at_run_time(call: Call, x: Value, shape: Value, allow_zero: bool) -> Value:
+    """A target that is computed, by the rules of `reshape_target`."""
+    rank, total = _length(shape), product(x.shape)
+    wanted = call.cast(shape, I64)
+    if not allow_zero:
+        copied = call.vector([x.shape[i] if i < x.rank else 0 for i in range(rank)])
+        wanted = call.emit("where", call.number("equal", wanted, 0), copied, wanted)
+    is_open = call.number("equal", wanted, -1)
+    others = call.reduce("prod", call.where(is_open, 1, wanted), (0,))
+    rest = call.emit("floor_div", call.scalar(total, I64), call.number("maximum", others, 1))
+    target = call.shape_of(call.emit("where", is_open, rest, wanted))
+    flat = call.reshape(x, (total,))
+    return call.reshape(with_size(call, flat, 0, product(target)), target)
 
 
 @onnx_operator("Flatten")
@@ -55,7 +70,7 @@ def squeeze(call: Call, x: Value, axes: Value | None = None) -> Value:
     """Without some dims of size 1, or without all of them."""
     known = call.plain(axes)
     if axes is not None and known is None:
-        return call.reshape(x, call.result_shape())
+        return call.reshape(x, call.declared_shape())
     return squeeze_attribute(call, x, axes=None if known is None else tuple(known))
 
 
@@ -79,7 +94,7 @@ def unsqueeze(call: Call, x: Value, axes: Value) -> Value:
     """With more dims of size 1 at the axes of the result."""
     known = call.plain(axes)
     if known is None:
-        return call.reshape(x, call.result_shape())
+        return call.reshape(x, call.declared_shape())
     return unsqueeze_attribute(call, x, axes=tuple(known))
 
 
@@ -100,8 +115,12 @@ def concat(call: Call, *parts: Value, axis: int = 1) -> Value:
 def expand(call: Call, x: Value, shape: Value) -> Value:
     """x broadcast together with a shape."""
     sizes = call.sizes(shape)
-    target = call.result_shape() if sizes is None else broadcast_target(x.shape, sizes)
-    return call.broadcast(x, target)
+    if sizes is None:
+        rank = max(x.rank, _length(shape))
+        old = call.vector((*(1,) * (rank - x.rank), *x.shape))
+        given = call.pad(call.cast(shape, I64), {0: (rank - _length(shape), 0)}, 1)
+        sizes = call.shape_of(call.emit("where", call.number("equal", old, 1), given, old))
+    return call.broadcast(x, broadcast_target(x.shape, sizes))
 
 
 @onnx_operator("Tile", since=6)
@@ -109,7 +128,8 @@ def tile(call: Call, x: Value, repeats: Value) -> Value:
     """x repeated along its dims."""
     counts = call.sizes(repeats)
     if counts is None:
-        return _cycled(call, x, call.result_shape())
+        sizes = call.emit("mul", call.vector(x.shape), call.cast(repeats, I64))
+        return _cycled(call, x, call.shape_of(sizes))
     split: list[Dim] = []
     spread: list[Dim] = []
     for size, count in zip(x.shape, counts, strict=True):
@@ -150,11 +170,9 @@ def slice_(
     over: Any = list(range(_length(starts))) if axes is None else call.plain(axes)
     if steps is None:
         stride = [1] * _length(starts)
-    if over is None:
-        assert axes is not None
-        return _slice_at_run_time(call, x, starts, axes, steps)
-    if first is None or last is None or stride is None:
-        return _slice_at_run_time(call, x, starts, over, steps)
+    if over is None or first is None or last is None or stride is None:
+        named = axes if over is None else over
+        return _slice_at_run_time(call, x, starts, ends, named, steps)
     return _sliced(call, x, first, last, over, stride)
 
 
@@ -178,20 +196,22 @@ def _sliced(
 
 
 def _slice_at_run_time(
-    call: Call, x: Value, starts: Value, axes: Value | Sequence[int], steps: Value | None
+    call: Call, x: Value, starts: Value, ends: Value, axes: Any, steps: Value | None
 ) -> Value:
-    """The declared shape says how many elements there are, the operands where they lie."""
-    shape, rank = call.result_shape(), x.rank
+    """The number of elements is a size that the operands tell; they are gathered."""
+    rank = x.rank
     over = axes if isinstance(axes, Value) else [axis_of(axis, rank) for axis in axes]
     first = positions.per_axis(call, starts, over, rank, 0)
+    last = positions.per_axis(call, ends, over, rank, 2**62)
     ones = call.vector([1] * _length(starts)) if steps is None else steps
     stride = positions.per_axis(call, ones, over, rank, 1)
     for axis in range(rank):
         if not isinstance(over, Value) and axis not in over:
             continue
-        where = positions.slice_positions(
-            call, first[axis], stride[axis], x.shape[axis], shape[axis]
-        )
+        size = x.shape[axis]
+        number = positions.slice_count(call, first[axis], last[axis], stride[axis], size)
+        count = call.size(number, call.stated(axis), size)
+        where = positions.slice_positions(call, first[axis], stride[axis], size, count)
         x = call.emit("gather", x, where, axis=axis)
     return x
 
@@ -215,7 +235,10 @@ def split(
     known = call.sizes(sizes)
     if known is None:
         along = axis_of(axis, x.rank)
-        known = tuple(call.result_shape(index=i)[along] for i in range(len(call.declared)))
+        known = tuple(
+            call.size(call.slice(sizes, 0, i, i + 1), call.stated(along, i), x.shape[along])
+            for i in range(len(call.declared))
+        )
     return _split(call, x, axis, known)
 
 
@@ -259,12 +282,14 @@ def pad(
     over = list(range(x.rank)) if axes is None else call.plain(axes)
     if known is not None and over is not None:
         return _padded(call, x, known, [axis_of(axis, x.rank) for axis in over], mode, fill)
-    shape = call.result_shape()
     half = _length(pads) // 2
     named = axes if over is None else [axis_of(axis, x.rank) for axis in over]
     assert named is not None
     low = positions.per_axis(call, call.slice(pads, 0, 0, half), named, x.rank, 0)
-    for axis, size in enumerate(shape):
+    high = positions.per_axis(call, call.slice(pads, 0, half, 2 * half), named, x.rank, 0)
+    for axis in range(x.rank):
+        total = call.number("add", call.emit("add", low[axis], high[axis]), x.shape[axis])
+        size = call.size(total, call.stated(axis))
         x = positions.padded(call, x, axis, low[axis], size, mode, fill)
     return x
 
@@ -292,8 +317,9 @@ def center_crop_pad(
 ) -> Value:
     """The middle of x, cropped or padded with zeros to a shape."""
     over = list(range(x.rank)) if axes is None else [axis_of(axis, x.rank) for axis in axes]
-    sizes = call.sizes(shape)
-    wanted = [call.result_shape()[axis] for axis in over] if sizes is None else list(sizes)
+    wanted = [
+        call.size(call.slice(shape, 0, i, i + 1), call.stated(axis)) for i, axis in enumerate(over)
+    ]
     for axis, size in zip(over, wanted, strict=True):
         have, want = static(x.shape[axis], "a size"), static(size, "a size")
         if want > have:
