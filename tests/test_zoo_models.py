@@ -24,17 +24,27 @@ TARGETS = ("x86-64-v3", "x86-64-v4", "x86-64-v4-bf16")
 
 
 def parameters(names: Iterable[str]) -> list[Any]:
-    """The models as test parameters, each skipped where a package that it needs is missing."""
-    return [pytest.param(name, marks=pytest.mark.needs(*zoo.model(name).needs)) for name in names]
+    """Models and precisions as parameters; skipped where a package that one needs is missing."""
+    return [
+        pytest.param(name, precision, marks=marks(zoo.model(name)))
+        for name in names
+        for precision in zoo.model(name).precisions
+    ]
+
+
+def marks(entry: zoo.ZooModel) -> list[pytest.MarkDecorator]:
+    """What a test of a model needs, and whether it is slow."""
+    slow = [pytest.mark.slow] if entry.slow else []
+    return [pytest.mark.needs(*entry.needs), *slow]
 
 
 @dataclass(frozen=True)
 class Network:
-    """A model of the zoo, imported once: its graph, and inputs with PyTorch's output per size."""
+    """A model of the zoo, imported once: its graph, and inputs with PyTorch's outputs per size."""
 
     entry: zoo.ZooModel
     graph: Any
-    cases: tuple[tuple[dict[str, Array], Array], ...]
+    cases: tuple[tuple[dict[str, Array], tuple[Array, ...]], ...]
 
 
 @pytest.fixture(scope="module")
@@ -45,22 +55,30 @@ def network(request: pytest.FixtureRequest) -> Network:
 
 def build_network(name: str) -> Network:
     """Import a model of the zoo, and run it in PyTorch at its check sizes."""
-    import torch
-
     from ranvier.api import import_model
 
     entry = zoo.model(name)
     module = entry.build().requires_grad_(False)
     graph = import_model(module, entry.example_inputs(), None, entry.dynamic_shapes(), name)
+    return Network(entry, graph, pytorchs_cases(entry, module, graph))
+
+
+def pytorchs_cases(
+    entry: zoo.ZooModel, module: Any, graph: Any
+) -> tuple[tuple[dict[str, Array], tuple[Array, ...]], ...]:
+    """Per check size the inputs by name, and the tensors that PyTorch computes from them."""
+    import torch
+    from torch.utils._pytree import tree_leaves
+
     names = [value.name for value in graph.inputs]
     cases = []
     for sizes in entry.check_sizes:
         inputs = entry.inputs(sizes)
         with torch.inference_mode():
-            expected: Array = module(*inputs).numpy()
+            expected = tuple(tensor.numpy() for tensor in tree_leaves(module(*inputs)))
         arrays = (tensor.numpy() for tensor in inputs)
         cases.append((dict(zip(names, arrays, strict=True)), expected))
-    return Network(entry, graph, tuple(cases))
+    return tuple(cases)
 
 
 @pytest.fixture
@@ -70,8 +88,7 @@ def folder() -> Iterator[Path]:
         yield Path(path)
 
 
-@pytest.mark.parametrize("precision", ["f32", "bf16"])
-@pytest.mark.parametrize("network", parameters(zoo.names()), indirect=True)
+@pytest.mark.parametrize(("network", "precision"), parameters(zoo.names()), indirect=["network"])
 def test_gives_pytorchs_numbers(network: Network, precision: str, folder: Path) -> None:
     import ranvier
     from ranvier.api import resolve_targets
@@ -89,8 +106,7 @@ def test_gives_pytorchs_numbers(network: Network, precision: str, folder: Path) 
             check_memory(model, compiled, inputs)
 
 
-@pytest.mark.parametrize("precision", ["f32", "bf16"])
-@pytest.mark.parametrize("network", parameters(SMALL), indirect=True)
+@pytest.mark.parametrize(("network", "precision"), parameters(SMALL), indirect=["network"])
 def test_every_target_of_one_artifact(
     network: Network, precision: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,18 +132,29 @@ def test_every_target_of_one_artifact(
         assert model.target == here[-1]
 
 
-def check(model: Any, inputs: Mapping[str, Array], expected: Array, photos: bool = False) -> None:
-    """The one output agrees within the precision's tolerance; on photos the labels are the same."""
-    (output,) = model.run(inputs).values()
-    assert output.shape == expected.shape
-    assert output.dtype == expected.dtype
+def check(
+    model: Any, inputs: Mapping[str, Array], expected: tuple[Array, ...], photos: bool = False
+) -> None:
+    """Every output agrees within the precision's tolerance; on photos the labels are the same."""
+    outputs = list(model.run(inputs).values())
+    for output, wanted in zip(outputs, expected, strict=True):
+        assert output.shape == wanted.shape
+        assert output.dtype == wanted.dtype
+        agree(output, wanted, model.precision)
+        if photos:
+            labels = 5 if model.precision == "f32" else 1
+            assert np.array_equal(best(output, labels), best(wanted, labels))
+
+
+def agree(output: Array, expected: Array, precision: str) -> None:
+    """Numbers within the tolerance of the precision, in norm and direction; equal integers."""
+    if output.dtype.kind in "iub":
+        assert np.array_equal(output, expected)
+        return
     got, wanted = output.astype(np.float64).ravel(), expected.astype(np.float64).ravel()
     size = np.linalg.norm(wanted)
-    assert np.linalg.norm(got - wanted) <= TOLERANCE[model.precision] * size
+    assert np.linalg.norm(got - wanted) <= TOLERANCE[precision] * size
     assert got @ wanted >= COSINE * np.linalg.norm(got) * size
-    if photos:
-        labels = 5 if model.precision == "f32" else 1
-        assert np.array_equal(best(output, labels), best(expected, labels))
 
 
 def best(scores: Array, count: int) -> Array:

@@ -35,6 +35,8 @@ class ZooModel:
     `axes` holds, per positional input, the symbol of each symbolic axis.
     `check_sizes` are the concrete sizes at which a compiled model is compared with PyTorch.
     `photos` says that the inputs are photos that the trained model classifies with confidence.
+    `precisions` are those in which it is compared: decisions between near equals (the next token of
+    a decode loop with random weights, the order of boxes) need f32. `slow` marks long jobs.
     """
 
     name: str
@@ -46,6 +48,8 @@ class ZooModel:
     check_sizes: tuple[Sizes, ...]
     trained: bool = False
     photos: bool = False
+    precisions: tuple[str, ...] = ("f32", "bf16")
+    slow: bool = False
     needs: tuple[str, ...] = field(default=("torch",))
 
     def example_inputs(self) -> tuple[torch.Tensor, ...]:

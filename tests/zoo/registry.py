@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tests.zoo.entry import Sizes, Symbol, ZooModel
 
@@ -30,6 +31,8 @@ _INFERRED_SIZE_NETWORKS = ("googlenet", "convnext_tiny")
 """Their height and width are free, but PyTorch's solver cannot prove its own guards on them."""
 _FIXED_SIZE_NETWORKS = ("vit_b_16", "swin_t")
 """ViT adds position embeddings of one size; Swin's Python code branches on height and width."""
+
+_SEGMENTATION_NETWORKS = ("deeplabv3_mobilenet_v3_large", "fcn_resnet50")
 
 
 def _images(channels: int = 3, side: int = 224) -> Callable[[Sizes], tuple[torch.Tensor, ...]]:
@@ -163,6 +166,76 @@ def _language(name: str, vocabulary: int, needs: tuple[str, ...] = ()) -> ZooMod
     )
 
 
+def _late(module: str, name: str, *arguments: object) -> Callable[[], nn.Module]:
+    """Calls `tests.zoo.<module>.<name>` when the model is built; its framework loads then."""
+
+    def build() -> nn.Module:
+        made: nn.Module = getattr(importlib.import_module(f"tests.zoo.{module}"), name)(*arguments)
+        return made
+
+    return build
+
+
+def _late_inputs(module: str, name: str) -> Callable[[Sizes], tuple[torch.Tensor, ...]]:
+    """The one input that `tests.zoo.<module>.<name>` makes for given sizes."""
+
+    def make(sizes: Sizes) -> tuple[torch.Tensor, ...]:
+        return (getattr(importlib.import_module(f"tests.zoo.{module}"), name)(sizes),)
+
+    return make
+
+
+def _cases(axes: Sequence[str], *sizes: tuple[int, ...]) -> tuple[Mapping[str, int], ...]:
+    """`("batch", "steps"), (1, 7), (2, 9)` -> the sizes as mappings."""
+    return tuple(dict(zip(axes, each, strict=True)) for each in sizes)
+
+
+def _segmentation(name: str, build: Callable[[], nn.Module], least: int, **other: Any) -> ZooModel:
+    """A network that labels the pixels of an image of any size from `least` on."""
+    named = {"batch": 0, "height": 2, "width": 3}
+    return ZooModel(
+        name=name,
+        build=build,
+        inputs=_images(),
+        symbols=(_BATCH, Symbol("height", least, 1024), Symbol("width", least, 1024)),
+        axes=({axis: size for size, axis in named.items()},),
+        example_sizes={"batch": 2, "height": 96, "width": 64},
+        check_sizes=_cases(tuple(named), (1, 64, 64), (2, 75, 93), (3, 97, 64), (1, 160, 131)),
+        **other,
+    )
+
+
+def _sequence(name: str, build: str, inputs: str, axes: Mapping[int, str], most: int) -> ZooModel:
+    """A network of `tests.zoo.sequences` over sequences of any length up to `most`."""
+    length = next(axis for axis in axes.values() if axis != "batch")
+    names = ("batch", length)
+    return ZooModel(
+        name=name,
+        build=_late("sequences", build),
+        inputs=_late_inputs("sequences", inputs),
+        symbols=(_BATCH, Symbol(length, 1, most)),
+        axes=(axes,),
+        example_sizes={"batch": 2, length: 24},
+        check_sizes=_cases(names, (1, 1), (1, 16), (3, 37), (2, 301)),
+    )
+
+
+def _parseq(name: str, characters: int, slow: bool) -> ZooModel:
+    """Every character costs a pass of the decoder, unrolled; docTR reads words of up to 32."""
+    return ZooModel(
+        name=name,
+        build=_late("text_recognition", "build_parseq", characters),
+        inputs=_late_inputs("text_recognition", "word_images"),
+        symbols=(Symbol("batch", 1, 256),),
+        axes=({0: "batch"},),
+        example_sizes={"batch": 2},
+        check_sizes=({"batch": 1}, {"batch": 2}, {"batch": 7}),
+        precisions=("f32",),
+        slow=slow,
+        needs=("torch", "torchvision", "doctr"),
+    )
+
+
 def _table() -> dict[str, ZooModel]:
     entries = [_mnist_cnn()]
     entries += [_torchvision(name, free_size=True) for name in _FREE_SIZE_NETWORKS]
@@ -173,6 +246,15 @@ def _table() -> dict[str, ZooModel]:
     entries.append(_language("distilbert", 30522))
     entries.append(_language("bert_base", 30522))
     entries.append(_language("gpt2", 50257))
+    entries.append(_segmentation("unet", _late("segmentation", "build_unet"), 32))
+    for name in _SEGMENTATION_NETWORKS:
+        build = _late("segmentation", "build_torchvision_segmentation", name)
+        entries.append(_segmentation(name, build, 32, needs=("torch", "torchvision")))
+    entries.append(
+        _sequence("tcn", "build_temporal_network", "signal_batch", {0: "batch", 2: "steps"}, 4096)
+    )
+    entries.append(_parseq("parseq_5", 5, slow=False))
+    entries.append(_parseq("parseq", 32, slow=True))
     return {entry.name: entry for entry in entries}
 
 
