@@ -55,7 +55,7 @@ def test_survey_counts_every_operator() -> None:
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
-    "nonzero": (lambda x: x[x > 0], "depends on data"),
+    "unique_rows": (lambda x: torch.unique(x[0, 0], dim=0), "depends on data"),
     "complex": (lambda x: torch.fft.fft(x).real, "fft"),
     "dropout": (lambda x: F.dropout(x, 0.5, True), "eval()"),
     "scale": (
@@ -147,8 +147,9 @@ def test_supported_operators_are_listed() -> None:
     assert names == sorted(names)
     assert {"aten.conv2d.default", "aten.add.Tensor"} <= set(names)
     for name in names:
-        _, packet, overload = name.split(".")
-        assert getattr(getattr(torch.ops.aten, packet), overload) is not None
+        library, packet, overload = name.split(".")
+        if library == "aten":
+            assert getattr(getattr(torch.ops.aten, packet), overload) is not None
 
 
 def test_detection_imports_no_framework() -> None:

@@ -7,20 +7,29 @@ the whole model and reported at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ranvier.errors import UnsupportedOperatorError
-from ranvier.frontends.findings import OperatorUse, missing_message, operator_uses
+from ranvier.frontends.fallback import Fallback, FallbackSummary
+from ranvier.frontends.findings import Finding, OperatorUse, missing_message, operator_uses
 from ranvier.frontends.torch.export import exported
+from ranvier.frontends.torch.segments import SegmentedBody, plan_segments
 from ranvier.frontends.torch.translations import TABLE
 from ranvier.frontends.torch.translator import Translator
 from ranvier.ir.graph import Graph
 
-__all__ = ["OperatorUse", "import_torch", "supported_operators", "survey"]
+__all__ = [
+    "OperatorUse",
+    "import_torch",
+    "import_torch_partly",
+    "supported_operators",
+    "survey",
+]
 
 
 def import_torch(
@@ -39,10 +48,29 @@ def import_torch(
     program = exported(model, args, kwargs, dynamic_shapes)
     translator = Translator(program, name or _name(model))
     graph = translator.run()
-    missing = [use for use in operator_uses(translator.findings) if not use.supported]
-    if missing:
-        raise UnsupportedOperatorError(missing_message(missing))
+    _require_all(translator.findings)
     return graph
+
+
+def import_torch_partly(
+    model: Any,
+    fallback: Fallback,
+    args: Any = (),
+    kwargs: Mapping[str, Any] | None = None,
+    dynamic_shapes: Any = None,
+    name: str | None = None,
+) -> tuple[Graph, FallbackSummary]:
+    """The graph of a model in which PyTorch runs what has no translation, and what that is.
+
+    Other arguments are those of `import_torch`. Raises UnsupportedOperatorError beyond the limits
+    of `fallback`, and for what PyTorch cannot run as a part of an artifact.
+    """
+    program = exported(model, args, kwargs, dynamic_shapes)
+    plan = plan_segments(program, fallback)
+    translator = Translator(program, name or _name(model), partial(SegmentedBody, plan))
+    graph = translator.run()
+    _require_all(translator.findings)
+    return graph, plan.summary
 
 
 def survey(
@@ -60,6 +88,12 @@ def survey(
 def supported_operators() -> list[str]:
     """The ATen overloads that have a translation, sorted: `aten.add.Tensor`, ..."""
     return sorted(TABLE)
+
+
+def _require_all(findings: Sequence[Finding]) -> None:
+    missing = [use for use in operator_uses(findings) if not use.supported]
+    if missing:
+        raise UnsupportedOperatorError(missing_message(missing))
 
 
 def _name(model: Any) -> str:

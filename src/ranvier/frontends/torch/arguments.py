@@ -12,6 +12,7 @@ import torch
 from ranvier.frontends.torch.call import Refusal
 from ranvier.frontends.torch.dtypes import from_torch
 from ranvier.frontends.torch.registry import Translate
+from ranvier.ir.graph import Value
 
 _RENAMED = {"self": "x", "input": "x", "min": "low", "max": "high"}
 _NO_EFFECT = frozenset(
@@ -37,6 +38,7 @@ def bind(
         parameter = _RENAMED.get(name, name)
         if parameter in taken:
             bound[parameter] = resolve(value)
+            _require_static_type(node, name, bound[parameter], taken[parameter])
         elif name == "layout":
             _require_strided(value)
         elif name not in _NO_EFFECT and value is not None and value != default:
@@ -45,8 +47,25 @@ def bind(
 
 
 @cache
-def _parameters(translate: Translate) -> frozenset[str]:
-    return frozenset(inspect.signature(translate).parameters)
+def _parameters(translate: Translate) -> Mapping[str, str]:
+    """Parameters of a translation, with their annotations."""
+    found = inspect.signature(translate).parameters
+    return {name: str(parameter.annotation) for name, parameter in found.items()}
+
+
+def _require_static_type(node: torch.fx.Node, name: str, value: Any, annotation: str) -> None:
+    """Refuses a number that data give where a translation needs one that is known, or a size."""
+    entries = value if isinstance(value, list) else [value]
+    if not any(isinstance(entry, Value) for entry in entries):
+        return
+    assert isinstance(node.target, torch._ops.OpOverload)
+    kinds = {argument.name: str(argument.type) for argument in node.target._schema.arguments}
+    takes_values = "Value" in annotation or "Operand" in annotation or "_empty" in annotation
+    if "Tensor" not in kinds[name] and not takes_values:
+        raise Refusal(
+            f"{name} is a number that depends on data and may be negative; "
+            "torch._check(number >= 0) makes it a size"
+        )
 
 
 def by_name(node: torch.fx.Node) -> list[tuple[str, Any, Any]]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ranvier.frontends.torch.aten_data_sizes import coordinates, positions
 from ranvier.frontends.torch.call import Call, Refusal, axis_of, static
 from ranvier.frontends.torch.registry import aten
 from ranvier.ir.dim import product
@@ -45,6 +46,9 @@ def gather(call: Call, x: Value, dim: int, index: Value, sparse_grad: bool = Fal
 @aten("index.Tensor", "_unsafe_index.Tensor")
 def index(call: Call, x: Value, indices: Sequence[Value | None]) -> Value:
     """NumPy's indexing: the indexed dims are replaced by the indices' common shape."""
+    masks = [i for i, entry in enumerate(indices) if entry is not None and entry.dtype == BOOL]
+    if masks:
+        return _index_by_mask(call, x, indices, masks[0])
     axes = [i for i, entry in enumerate(indices) if entry is not None]
     given = [entry for entry in indices if entry is not None]
     _require_integers(given)
@@ -60,6 +64,19 @@ def index(call: Call, x: Value, indices: Sequence[Value | None]) -> Value:
     # adjacent indexed dims: the common shape stands where they stood
     n, first = len(common), axes[0]
     return call.transpose(found, (*range(n, n + first), *range(n), *range(n + first, found.rank)))
+
+
+def _index_by_mask(call: Call, x: Value, indices: Sequence[Value | None], first: int) -> Value:
+    """A mask stands for the positions of its true elements, one index per dim that it covers."""
+    mask = indices[first]
+    assert mask is not None
+    flat = positions(call, mask, call.sizes[0] if call.sizes else call.shape[first])
+    if all(entry is None or entry is mask for entry in indices):
+        before, after = x.shape[:first], x.shape[first + mask.rank :]
+        rows = call.reshape(x, (*before, product(mask.shape), *after))
+        return call.emit("gather", rows, flat, axis=first)
+    found = coordinates(call, flat, mask.shape)
+    return index(call, x, [*indices[:first], *found, *indices[first + 1 :]])
 
 
 def _require_integers(indices: Sequence[Value]) -> None:
@@ -168,11 +185,22 @@ def _masked_put(
             value, (*value.shape[:place], *(1,) * mask.rank, *value.shape[place + 1 :])
         )
     elif place >= 0:
+        value = _with_a_row(call, value, place)
         value = call.emit("gather", value, rank_among_selected(call, mask), axis=place)
     if accumulate:
         value = call.emit("add", x, value)
     mask = call.reshape(mask, (*mask.shape, *(1,) * behind))
     return call.emit("where", mask, value, x)
+
+
+def _with_a_row(call: Call, x: Value, axis: int) -> Value:
+    """A row of zeros behind what may have none, for unselected elements to read."""
+    size = x.shape[axis]
+    if isinstance(size, int) and size > 0:
+        return x
+    shape = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
+    row = call.broadcast(call.scalar(0, x.dtype), shape)
+    return call.emit("concat", x, row, axis=axis)
 
 
 def rank_among_selected(call: Call, mask: Value) -> Value:

@@ -110,7 +110,7 @@ def _walk(
 ) -> tuple[Value, State]:
     """Hidden states of all steps `[sequence, batch, hidden]` in order, and the last state."""
     length, batch, width = gates.shape
-    label = call.builder.unique(f"{call.name}_steps")
+    label = call.unique(f"{call.name}_steps")
     place = symbol(f"{label}_i", 0, None)
     body = GraphBuilder(label)
     inside = replace(call, builder=body)

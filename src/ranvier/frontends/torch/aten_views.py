@@ -80,15 +80,46 @@ def expand(
 
 @aten("slice.Tensor", "slice_copy.Tensor")
 def slice_(
-    call: Call, x: Value, dim: int, start: Dim | None, end: Dim | None, step: Dim = 1
+    call: Call,
+    x: Value,
+    dim: int,
+    start: Dim | Value | None,
+    end: Dim | Value | None,
+    step: Dim = 1,
 ) -> Value:
     axis, stride = axis_of(dim, x.rank), static(step, "step")
     size = x.shape[axis]
+    if isinstance(start, Value) or isinstance(end, Value) or call.sizes:
+        return _slice_by_data(call, x, axis, start, end, stride)
     first = _position(0 if start is None else start, size)
     if stride == 1:
         return call.slice(x, axis, first, first + call.shape[axis])
     last = maximum(_position(size if end is None else end, size), first)
     return call.slice(x, axis, first, last, stride)
+
+
+def _slice_by_data(
+    call: Call, x: Value, axis: int, start: Dim | Value | None, end: Dim | Value | None, step: int
+) -> Value:
+    """The bounds are computed at run time; the result has a size of its own."""
+    if step != 1:
+        raise Refusal(f"takes every {step}th element between bounds that depend on data")
+    size, length = x.shape[axis], call.shape[axis]
+    first = _bound(call, 0 if start is None else start, size)
+    last = _bound(call, size if end is None else end, size)
+    if length in call.sizes:
+        span = call.emit("sub", last, first)
+        call.bind(call.emit("maximum", span, call.scalar(0, I64)), length)
+    places = call.emit("add", call.emit("iota", size=length, dtype=I64), first)
+    return call.emit("gather", x, places, axis=axis)
+
+
+def _bound(call: Call, index: Dim | Value, size: Dim) -> Value:
+    """A slice bound within 0..size as a value, counted from the end when negative."""
+    value, extent, zero = call.tensor(index, I64), call.scalar(size, I64), call.scalar(0, I64)
+    below = call.emit("less", value, zero)
+    value = call.emit("where", below, call.emit("add", value, extent), value)
+    return call.emit("minimum", call.emit("maximum", value, zero), extent)
 
 
 def _position(index: Dim, size: Dim) -> Dim:
@@ -109,8 +140,10 @@ def narrow(call: Call, x: Value, dim: int, start: Dim, length: Dim) -> Value:
 
 
 @aten("select.int", "select_copy.int")
-def select(call: Call, x: Value, dim: int, index: Dim) -> Value:
+def select(call: Call, x: Value, dim: int, index: Dim | Value) -> Value:
     axis = axis_of(dim, x.rank)
+    if isinstance(index, Value):
+        return call.emit("gather", x, call.reshape(call.cast(index, I64), ()), axis=axis)
     return _select(call, x, axis, _position(index, x.shape[axis]))
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ranvier.frontends.torch.dtypes import Operand, Scalar, result_dtype
-from ranvier.ir.dim import Dim, Polynomial
+from ranvier.ir.dim import Dim, Polynomial, bounds, floordiv, linear_in, symbols
 from ranvier.ir.dtype import BOOL, F32, I64, DType
 from ranvier.ir.graph import Attribute, GraphBuilder, Shape, TensorType, Value
 
@@ -22,7 +22,8 @@ class Call:
     """One FX node: where its operators go, and the types that PyTorch gave its results.
 
     `used` holds the positions of the results that anything reads; `is_dense` says whether the
-    first tensor fills its memory in the order of its dims.
+    first tensor fills its memory in the order of its dims. `sizes` are those that depend on data
+    and that this node is the first to have. `labels` are names that the whole model shares.
     """
 
     builder: GraphBuilder
@@ -31,6 +32,8 @@ class Call:
     expected: tuple[Expected, ...]
     used: frozenset[int]
     is_dense: bool = True
+    sizes: tuple[Dim, ...] = ()
+    labels: set[str] = field(default_factory=set)
 
     @property
     def type(self) -> TensorType:
@@ -58,6 +61,18 @@ class Call:
     def emit_all(self, op: str, *operands: Value, **attributes: Attribute) -> tuple[Value, ...]:
         """Append an operator with several results."""
         return self.builder.add_node(op, operands, attributes, (f"{self.name}.{op}",), self.source)
+
+    def bind(self, number: Value, size: Dim) -> None:
+        """Gives a size that depends on data its value, a rank-0 integer."""
+        self.emit("bind_dim", self.cast(number, I64), dim=size)
+
+    def unique(self, hint: str) -> str:
+        """A name for a symbol or a graph that nothing else in the model has."""
+        name, count = hint, 1
+        while name in self.labels:
+            name, count = f"{hint}_{count}", count + 1
+        self.labels.add(name)
+        return name
 
     def require_unused(self, index: int, what: str) -> None:
         """Refuses the node when its result `index` is read by anything."""
@@ -116,9 +131,20 @@ class Call:
         return x if x.shape == wanted else self.emit("broadcast", x, shape=wanted)
 
     def slice(self, x: Value, axis: int, start: Dim, stop: Dim, step: int = 1) -> Value:
-        """Elements `start:stop:step` of one axis."""
-        if start == 0 and stop == x.shape[axis] and step == 1:
+        """Elements `start:stop:step` of one axis.
+
+        Where data decide and nothing says that the elements are there, they are gathered, which
+        reads no memory outside of `x`.
+        """
+        size = x.shape[axis]
+        if start == 0 and stop == size and step == 1:
             return x
+        if not all(self._is_sure(gap) for gap in (start, stop - start, size - stop)):
+            places = self.emit("iota", size=floordiv(stop - start + step - 1, step), dtype=I64)
+            if step != 1:
+                places = self.emit("mul", places, self.scalar(step, I64))
+            places = self.emit("add", places, self.scalar(start, I64))
+            return self.emit("gather", x, places, axis=axis)
         return self.emit(
             "slice",
             x,
@@ -126,6 +152,23 @@ class Call:
             stops=tuple(stop if i == axis else size for i, size in enumerate(x.shape)),
             steps=tuple(step if i == axis else 1 for i in range(x.rank)),
         )
+
+    def _is_sure(self, gap: Dim) -> bool:
+        """Whether a dim is not negative, whatever the sizes in it are that depend on data.
+
+        Sizes of inputs are no question: PyTorch has checked what it assumed of them.
+        """
+        of_data = [s for s in symbols(gap).values() if s.name in self.labels]
+        for each in of_data:
+            linear = linear_in(gap, each.name)
+            if linear is None or not isinstance(linear[0], int):
+                return False
+            extreme = each.minimum if linear[0] > 0 else each.maximum
+            if extreme is None:
+                return False
+            gap = linear[0] * extreme + linear[1]
+        least = bounds(gap)[0]
+        return not of_data or gap == 0 or (least is not None and least >= 0)
 
 
 def axis_of(axis: int, rank: int) -> int:

@@ -74,9 +74,8 @@ def _require_runs(model: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[s
     except Exception as own:
         place = line_of_traceback(own.__traceback__)
         at = f" (at {place})" if place else ""
-        raise CompileError(
-            f"forward itself fails with the example inputs{at}: {type(own).__name__}: {own}"
-        ) from own
+        said = f"{type(own).__name__}: {_paragraph(own)}"
+        raise CompileError(f"forward itself fails with the example inputs{at}: {said}") from own
 
 
 def decomposition_failure(error: Exception) -> CompileError:
@@ -136,6 +135,10 @@ def _sentence(error: Exception) -> str:
     """PyTorch's reason without its advice to its own developers."""
     first = _ADVICE.split(str(error).strip(), maxsplit=1)[0]
     return " ".join(first.split()).rstrip(".") or type(error).__name__
+
+
+def _paragraph(error: Exception) -> str:
+    return str(error).strip().split("\n\n")[0]
 
 
 def _of_draft(

@@ -20,9 +20,14 @@ TABLE: dict[str, Translate] = {}
 def aten(*overloads: str) -> Callable[[Function], Function]:
     """Registers a function for overloads; `relu` stands for `aten.relu.default`."""
 
+    return operator(*(f"aten.{o}" if "." in o else f"aten.{o}.default" for o in overloads))
+
+
+def operator(*names: str) -> Callable[[Function], Function]:
+    """Registers a function for operators of any library: `torchvision.nms.default`."""
+
     def register(function: Function) -> Function:
-        for overload in overloads:
-            name = "aten." + (overload if "." in overload else f"{overload}.default")
+        for name in names:
             if name in TABLE:
                 raise ValueError(f"{name} is registered twice")
             TABLE[name] = function

@@ -14,6 +14,7 @@ from torch.utils._sympy.symbol import SymT, symbol_is_type
 
 from ranvier.frontends.torch.call import Refusal
 from ranvier.ir.dim import Dim, floordiv, maximum, minimum, modulo, product, symbol
+from ranvier.ir.graph import Value
 
 Range = tuple[int, int | None]
 
@@ -22,10 +23,20 @@ _LARGEST_DENOMINATOR = 1 << 16  # a scale with a larger one is rounded in floati
 
 @dataclass
 class Symbols:
-    """Converts the sizes of one program; `names` and `ranges` are by sympy symbol."""
+    """Converts the sizes of one program; `names` and `ranges` are by sympy symbol.
+
+    `signed` are the symbols that may be negative. `numbers` has the values of symbols that data
+    give and that are no sizes. `labels` are names that the whole model shares. `limits` are what
+    the model states of such a symbol: an expression that it does not exceed.
+    """
 
     names: Mapping[str, str]
     ranges: Mapping[Any, Range]
+    signed: frozenset[Any] = frozenset()
+    numbers: dict[Any, Value] = field(default_factory=dict)
+    labels: set[str] = field(default_factory=set)
+    limits: Mapping[Any, Any] = field(default_factory=dict)
+    _defined: dict[Any, Dim] = field(default_factory=dict)
     _rewritten: dict[Dim, Dim] = field(default_factory=dict)
     _known: dict[Any, Dim] = field(default_factory=dict)
 
@@ -63,9 +74,48 @@ class Symbols:
             return rounding(*self._fraction(e.args[0]))
         raise Refusal(f"the size {e} has {type(e).__name__}, which a symbolic size cannot hold")
 
+    def define(self, e: Any, most: Dim | None = None) -> Dim:
+        """A new symbol for a size that depends on data, at most `most`.
+
+        What is traced twice, such as the condition of a loop, has a symbol of its own each time.
+        """
+        low, high = self.ranges.get(e, (0, None))
+        name, count = str(e), 1
+        while name in self.labels or name in self.names.values():
+            name, count = f"{e}_{count}", count + 1
+        self.labels.add(name)
+        self._defined[e] = symbol(name, low, self._most(e, high if most is None else most))
+        self._known.clear()
+        return self._defined[e]
+
+    def _most(self, e: Any, known: Dim | None) -> Dim | None:
+        """The least of what is known not to be exceeded."""
+        if e not in self.limits or self.limits[e].free_symbols & self.numbers.keys():
+            return known
+        stated = self.convert(self.limits[e])
+        return stated if known is None else minimum(known, stated)
+
+    def undefined(self, size: int | torch.SymInt) -> Any:
+        """The symbol that a size is when data give it and nothing has defined it yet, or None."""
+        if isinstance(size, int) or not isinstance(size.node.expr, sympy.Symbol):
+            return None
+        e = size.node.expr
+        known = e in self._defined or e in self.numbers
+        return None if known or not symbol_is_type(e, SymT.UNBACKED_INT) else e
+
+    def may_be_negative(self, e: Any) -> bool:
+        """Whether nothing says that a number that data give is a size."""
+        return e in self.signed
+
     def _symbol(self, e: Any) -> Dim:
+        if e in self._defined:
+            return self._defined[e]
         if symbol_is_type(e, SymT.UNBACKED_INT):
-            raise Refusal(f"the size {e} depends on data")
+            raise Refusal(
+                f"the size {e} depends on data and may be negative: torch._check({e} >= 0)"
+                if e in self.signed
+                else f"the size {e} depends on data"
+            )
         low, high = self.ranges.get(e, (0, None))
         return symbol(self.names.get(str(e), str(e)), low, high)
 
@@ -129,7 +179,32 @@ def symbols_of(program: Any) -> Symbols:
     """The symbols of an ExportedProgram, named as the user named its `torch.export.Dim`s."""
     environment = _shape_environment(program)
     names = {} if environment is None else _given_names(environment)
-    return Symbols(names, _ranges(program.range_constraints))
+    constraints = program.range_constraints
+    signed = frozenset(e for e, found in constraints.items() if found.lower < 0)
+    return Symbols(names, _ranges(constraints), signed, limits=_limits(program.graph))
+
+
+def _limits(graph: Any) -> dict[Any, Any]:
+    """Symbol -> expression over sizes of inputs that it does not exceed, by the model's checks."""
+    found: dict[Any, Any] = {}
+    for node in graph.nodes:
+        condition = getattr(node.meta.get("val"), "node", None)
+        expression = getattr(condition, "expr", None)
+        if isinstance(expression, sympy.Ge):
+            expression = sympy.Le(expression.rhs, expression.lhs, evaluate=False)
+        if not isinstance(expression, (sympy.Le, sympy.Lt)) or not _is_checked(node):
+            continue
+        e, most = expression.lhs, expression.rhs
+        if isinstance(e, sympy.Symbol) and symbol_is_type(e, SymT.UNBACKED_INT):
+            strict = isinstance(expression, sympy.Lt)
+            is_of_inputs = not any(symbol_is_type(s, SymT.UNBACKED_INT) for s in most.free_symbols)
+            if most.free_symbols and is_of_inputs:
+                found[e] = most - 1 if strict else most
+    return found
+
+
+def _is_checked(node: Any) -> bool:
+    return any("_assert_scalar" in str(user.target) for user in node.users)
 
 
 def _shape_environment(program: Any) -> Any:

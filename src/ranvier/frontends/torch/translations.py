@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ranvier.frontends.torch import (
     aten_contractions,
+    aten_data_sizes,
     aten_distances,
     aten_elementwise,
     aten_grids,
@@ -21,6 +22,7 @@ from ranvier.frontends.torch import (
     aten_strides,
     aten_views,
     aten_windows,
+    torchvision_nms,
 )
 from ranvier.frontends.torch.registry import TABLE
 
@@ -28,6 +30,7 @@ __all__ = ["ASSERTIONS", "GROUPS", "TABLE"]
 
 GROUPS = (
     aten_contractions,
+    aten_data_sizes,
     aten_distances,
     aten_elementwise,
     aten_grids,
@@ -45,6 +48,7 @@ GROUPS = (
     aten_strides,
     aten_views,
     aten_windows,
+    torchvision_nms,
 )
 
 ASSERTIONS = frozenset(

@@ -6,7 +6,6 @@ _RANDOM = "draws random numbers: pass them to forward as an input"
 _GRADIENT = "computes a gradient, as in training: compile the forward pass alone"
 _COMPLEX = "works on complex numbers, which Ranvier has no element type for"
 _DATA_DEPENDENT = "gives a number of elements that depends on data"
-_NUMBER = "turns an element of a tensor into a number of the program"
 _STATISTICS = "writes running statistics, as in training: call model.eval() first"
 _IN_PLACE = "changes the size of a tensor in place"
 _OUT = "writes its result into an argument: call the form without out="
@@ -27,11 +26,7 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "_fft_c2c.default", "_fft_c2r.default", "_fft_r2c.default", "complex.default",
         "polar.default", "view_as_complex.default", "view_as_real.default",
     ),
-    _DATA_DEPENDENT: (
-        "_unique2.default", "bincount.default", "masked_select.default", "nonzero.default",
-        "repeat_interleave.Tensor", "unique_consecutive.default", "unique_dim.default",
-    ),
-    _NUMBER: ("_local_scalar_dense.default",),
+    _DATA_DEPENDENT: ("unique_dim.default",),
     _STATISTICS: ("_native_batch_norm_legit.default",),
     _IN_PLACE: ("resize_.default",),
     _OUT: ("atan2.out",),

@@ -48,8 +48,9 @@ def _bind_dim(call: Call, x: Numbers) -> Numbers:
 
 def define(symbol: Symbol, value: int, values: dict[str, int]) -> None:
     """Give a symbol its value. Raises InputError when that is outside the symbol's range."""
-    low, high = symbol.bounds()
-    if value < (low or 0) or (high is not None and value > high):
+    low, high = symbol.minimum, symbol.maximum
+    high = None if high is None else evaluate(high, values)
+    if value < low or (high is not None and value > high):
         most = "any size" if high is None else high
         raise InputError(f"the size {symbol.name} is {value}, outside its range, {low} to {most}")
     values[symbol.name] = value
