@@ -19,6 +19,12 @@ from ranvier.errors import (
     UnsupportedOperatorError,
 )
 from ranvier.frontends.detect import detect
+from ranvier.frontends.fallback import (
+    MAX_SEGMENTS,
+    MIN_NATIVE_PERCENT,
+    Fallback,
+    FallbackSummary,
+)
 from ranvier.ir.graph import Graph
 from ranvier.lowering.options import LoweringOptions
 from ranvier.runtime.cpu import host_features, plain
@@ -69,6 +75,9 @@ def trace(
     target: str | Sequence[str] = "native",
     name: str | None = None,
     metadata: Mapping[str, str] | None = None,
+    fallback: str | None = None,
+    max_segments: int = MAX_SEGMENTS,
+    min_native_percent: float = MIN_NATIVE_PERCENT,
     winograd: bool = True,
     tune: bool = False,
     progress: Progress | bool | None = None,
@@ -86,6 +95,10 @@ def trace(
         name: of the model, for reports; its class by default.
         metadata: texts that the artifact shall carry (labels, an alphabet, a licence), beside those
             that an ONNX model has; `Model.metadata` gives them back.
+        fallback: "torch" or "onnxruntime" runs the operators that have no native form, as part of
+            the artifact: it is then needed where that runs. None (default) refuses such models.
+        max_segments, min_native_percent: the most parts that the framework may run, and the least
+            share of the operators that has to be native.
         winograd: convolutions take fewer multiplications where that is faster; their results are
             rounded differently.
         tune: measure schedules on this machine, with the example inputs, and keep the fastest;
@@ -94,7 +107,7 @@ def trace(
 
     Raises:
         UnsupportedOperatorError: lists every operator that has no native lowering, with its source
-            lines.
+            lines; with a fallback, what exceeds its limits or cannot be left to the framework.
         CompileError: the model cannot be traced or the options do not fit.
         TargetError: an unknown target.
     """
@@ -102,16 +115,19 @@ def trace(
         raise CompileError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
     targets = resolve_targets(target)
     options = LoweringOptions(winograd)
+    partly = _fallback(fallback, max_segments, min_native_percent)
     if tune:
         _require_runnable(targets)
 
     def compile_model(listener: Progress | None) -> CompiledModel:
-        graph = _import(model, args, kwargs, dynamic_shapes, name, listener)
+        if listener is not None:
+            listener("import", 0.0)
+        graph, left = import_partly(model, args, kwargs, dynamic_shapes, name, partly)
         graph = replace(graph, metadata={**graph.metadata, **(metadata or {})})
         if not tune:
-            return CompiledModel(compile_graph(graph, targets, precision, listener, options))
+            return CompiledModel(compile_graph(graph, targets, precision, listener, options, left))
         compiled, tuning = tune_graph(
-            lambda each: compile_graph(graph, targets, precision, None, each),
+            lambda each: compile_graph(graph, targets, precision, None, each, left),
             options,
             lambda loaded: _example_inputs(loaded, model, args, kwargs),
             listener,
@@ -151,17 +167,32 @@ def _example_inputs(
         ) from error
 
 
-def _import(
+def _fallback(framework: str | None, segments: int, percent: float) -> Fallback | None:
+    return None if framework is None else Fallback(framework, segments, percent)
+
+
+def import_partly(
     model: Any,
     args: Any,
     kwargs: Any,
     dynamic_shapes: Any,
     name: str | None,
-    progress: Progress | None,
-) -> Graph:
-    if progress is not None:
-        progress("import", 0.0)
-    return import_model(model, args, kwargs, dynamic_shapes, name)
+    fallback: Fallback | None,
+) -> tuple[Graph, FallbackSummary | None]:
+    """The graph of a model in which a framework may run a part, and what it runs."""
+    if fallback is None:
+        return import_model(model, args, kwargs, dynamic_shapes, name), None
+    if detect(model) == "onnx":
+        fallback.require_front_end("onnxruntime")
+        require_front_end("onnx")
+        from ranvier.frontends.onnx import import_onnx_partly
+
+        return import_onnx_partly(model, fallback, dynamic_shapes, name)
+    fallback.require_front_end("torch")
+    require_front_end("torch")
+    from ranvier.frontends.torch import import_torch_partly
+
+    return import_torch_partly(model, fallback, args, kwargs, dynamic_shapes, name)
 
 
 def import_model(
@@ -227,6 +258,7 @@ class Analysis:
     Attributes:
         operators: per operator its name, uses, whether it is supported, source lines, and reason.
         native_percent: share of the uses that run as native code.
+        fallback: what a framework would run, if that was asked for.
         problem: why the model does not compile; empty if it does.
         report: the compile report, if it does.
     """
@@ -235,15 +267,19 @@ class Analysis:
     native_percent: float
     problem: str = ""
     report: CompileReport | None = None
+    fallback: FallbackSummary | None = None
 
     def __str__(self) -> str:
         lines = [f"{self.native_percent:.1f} % native"]
         for use in self.operators:
-            mark = "native" if use.supported else "MISSING"
+            lacking = "MISSING" if self.fallback is None else "fallback"
+            mark = "native" if use.supported else lacking
             lines.append(f"  {mark:8} {use.uses:5}  {use.operator}")
             if not use.supported:
                 lines += [f"            at {source}" for source in use.sources]
                 lines += [f"            {use.reason}"] if use.reason else []
+        if self.fallback is not None and self.fallback.segments:
+            lines.append(str(self.fallback))
         if self.problem:
             lines.append(self.problem)
         return "\n".join(lines)
@@ -257,6 +293,9 @@ def analyze(
     dynamic_shapes: Any = None,
     precision: str = "f32",
     target: str = "native",
+    fallback: str | None = None,
+    max_segments: int = MAX_SEGMENTS,
+    min_native_percent: float = MIN_NATIVE_PERCENT,
 ) -> Analysis:
     """Lower every operator of a model for real and report how much of it is native.
 
@@ -266,13 +305,15 @@ def analyze(
     total = sum(use.uses for use in uses)
     native = sum(use.uses for use in uses if use.supported)
     percent = 100.0 * native / total if total else 100.0
-    if native < total:
+    partly = _fallback(fallback, max_segments, min_native_percent)
+    if native < total and partly is None:
         return Analysis(uses, percent)
     try:
-        graph = import_model(model, args, kwargs, dynamic_shapes, None)
-        compiled = compile_graph(graph, resolve_targets(target), precision)
+        graph, left = import_partly(model, args, kwargs, dynamic_shapes, None, partly)
+        compiled = compile_graph(graph, resolve_targets(target), precision, fallback=left)
     except UnsupportedOperatorError as error:
         return Analysis(uses, min(percent, 99.9), str(error))
     except RanvierError as error:
         return Analysis(uses, 0.0, str(error))
-    return Analysis(uses, percent, "", compiled.report)
+    native_percent = percent if left is None else left.native_percent
+    return Analysis(uses, native_percent, "", compiled.report, left)

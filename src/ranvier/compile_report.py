@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from ranvier.codegen.emit import EmittedProgram
+from ranvier.frontends.fallback import FallbackSummary
 from ranvier.ir.graph import Graph
 from ranvier.lowering.options import LoweringOptions
 from ranvier.lowering.program import Program
@@ -17,8 +18,9 @@ from ranvier.lowering.program import Program
 class CompileReport:
     """Operators before and after fusion, distinct kernels, bytes of weights, seconds per stage.
 
-    `native_percent` counts the nodes of the imported graph, constants left out, that run as
-    native code. `schedules` names the steps that were told how to compute, by their result.
+    `native_percent` is the share of the model's operator uses that run as native code; `fallback`
+    lists those that a framework runs. `schedules` names the steps that were told how to compute, by
+    their result.
     """
 
     model: str
@@ -33,6 +35,7 @@ class CompileReport:
     weight_bytes: int
     seconds: Mapping[str, float]
     schedules: Mapping[str, str]
+    fallback: FallbackSummary | None = None
 
     @property
     def total_seconds(self) -> float:
@@ -52,7 +55,8 @@ class CompileReport:
             f"{self.model} ({self.precision})",
             f"  operators        {self.operators_before} imported, {self.operators_optimized} "
             f"after optimisation, {self.kernel_calls} kernel calls after fusion",
-            f"  native           {self.native_percent:.0f} %",
+            f"  native           {self.native_percent:.4g} %",
+            *_fallback_lines(self.fallback),
             f"  per operator     {counts}",
             f"  kernels          {kernels} ({self.distinct_kernels} distinct)",
             *([saving] if tiled else []),
@@ -69,6 +73,7 @@ def summarize(
     precision: str,
     seconds: Mapping[str, float],
     options: LoweringOptions,
+    fallback: FallbackSummary | None = None,
 ) -> CompileReport:
     """Collect the report; lowering has refused the model already if anything is not native."""
     before = [node.op for node in imported.nodes if node.op != "constant"]
@@ -80,13 +85,21 @@ def summarize(
         len(after),
         len(program.steps),
         len(set(code.kernels)),
-        100.0,
+        100.0 if fallback is None else fallback.native_percent,
         dict(Counter(before)),
         dict(Counter(type(step.kernel).__name__.lower() for step in program.steps)),
         sum(b.data.nbytes for b in program.buffers if b.data is not None),
         dict(seconds),
         {result: str(schedule) for result, schedule in options.schedules.items()},
+        fallback,
     )
+
+
+def _fallback_lines(fallback: FallbackSummary | None) -> list[str]:
+    if fallback is None or not fallback.segments:
+        return []
+    head = f"  fallback         {fallback.framework} runs {fallback.parts}:"
+    return [head, *(f"    {each}" for each in fallback.operators)]
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -20,6 +20,7 @@ from ranvier.codegen.emit import EmittedProgram, emit_program
 from ranvier.codegen.host import host_ir
 from ranvier.codegen.image import Image, build_image
 from ranvier.compile_report import CompileReport, summarize
+from ranvier.frontends.fallback import FallbackSummary
 from ranvier.ir import dim as dims
 from ranvier.ir.definitions import computed_symbols, map_inner_graphs
 from ranvier.ir.dim import Dim
@@ -64,10 +65,12 @@ def compile_graph(
     precision: str = "f32",
     progress: Progress | None = None,
     options: LoweringOptions | None = None,
+    fallback: FallbackSummary | None = None,
 ) -> Compiled:
     """Graph -> artifact contents, one program per target.
 
-    Raises UnsupportedOperatorError or CompileError; `progress` hears each stage as it starts.
+    Raises UnsupportedOperatorError or CompileError; `progress` hears each stage as it starts, and
+    `fallback` says for the report what a framework runs.
     """
     tell = progress or (lambda stage, fraction: None)
     options = options or LoweringOptions()
@@ -101,7 +104,9 @@ def compile_graph(
     entries.update(packer.entries)
     entries.update(segments.entries)
     clock.stage("done", 1.0)
-    report = summarize(graph, optimized, lowered[0], emitted[0], precision, clock.seconds, options)
+    report = summarize(
+        graph, optimized, lowered[0], emitted[0], precision, clock.seconds, options, fallback
+    )
     entries["graph.txt"] = stages["optimized"].encode()
     entries["report.json"] = report.to_json().encode()
     if graph.metadata:

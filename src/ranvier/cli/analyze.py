@@ -8,8 +8,17 @@ import typer
 
 from ranvier.cli.extras import require
 from ranvier.cli.model_source import load_model
-from ranvier.cli.options import DimOption, JsonOption, ModelArgument, parse_dims
+from ranvier.cli.options import (
+    DimOption,
+    FallbackOption,
+    JsonOption,
+    MaxSegmentsOption,
+    MinNativeOption,
+    ModelArgument,
+    parse_dims,
+)
 from ranvier.cli.output import print_json
+from ranvier.frontends.fallback import MAX_SEGMENTS, MIN_NATIVE_PERCENT
 
 
 def analyze_command(
@@ -17,6 +26,9 @@ def analyze_command(
     precision: Annotated[str, typer.Option("--precision", help="f32 or bf16.")] = "f32",
     target: Annotated[str, typer.Option("--target", help="native or a target's name.")] = "native",
     dim: DimOption = None,
+    fallback: FallbackOption = None,
+    max_segments: MaxSegmentsOption = MAX_SEGMENTS,
+    min_native_percent: MinNativeOption = MIN_NATIVE_PERCENT,
     as_json: JsonOption = False,
 ) -> None:
     """Lower every operator of a model for real and report how much of it is native."""
@@ -26,7 +38,8 @@ def analyze_command(
     source = load_model(model, parse_dims(dim))
     analysis = analyze(
         source.model, source.args, source.kwargs, dynamic_shapes=source.dynamic_shapes,
-        precision=precision, target=target,
+        precision=precision, target=target, fallback=fallback, max_segments=max_segments,
+        min_native_percent=min_native_percent,
     )  # fmt: skip
     if not as_json:
         print(analysis)
@@ -40,5 +53,5 @@ def analyze_command(
     ]  # fmt: skip
     print_json({
         "model": model, "native_percent": analysis.native_percent, "problem": analysis.problem,
-        "operators": operators, "report": analysis.report,
+        "operators": operators, "report": analysis.report, "fallback": analysis.fallback,
     })  # fmt: skip

@@ -6,15 +6,24 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ranvier.cli.extras import require
 from ranvier.cli.model_source import ModelSource, load_model
-from ranvier.cli.options import DimOption, JsonOption, ModelArgument, parse_dims
+from ranvier.cli.options import (
+    DimOption,
+    FallbackOption,
+    JsonOption,
+    MaxSegmentsOption,
+    MinNativeOption,
+    ModelArgument,
+    parse_dims,
+)
 from ranvier.cli.output import megabytes, print_json
 from ranvier.errors import CompileError
+from ranvier.frontends.fallback import MAX_SEGMENTS, MIN_NATIVE_PERCENT
 
 if TYPE_CHECKING:
     from ranvier.api import CompiledModel
@@ -40,6 +49,9 @@ def compile_command(
         bool, typer.Option("--no-winograd", help="Compute every convolution directly.")
     ] = False,
     dim: DimOption = None,
+    fallback: FallbackOption = None,
+    max_segments: MaxSegmentsOption = MAX_SEGMENTS,
+    min_native_percent: MinNativeOption = MIN_NATIVE_PERCENT,
     tune: Annotated[
         bool,
         typer.Option("--tune", help="Measure schedules on this machine and keep the fastest."),
@@ -61,7 +73,11 @@ def compile_command(
     """Compile a model ahead of time into one .rvr file."""
     require("llvmlite")
     source = load_model(model, parse_dims(dim))
-    compiled = _trace(source, precision, _targets(target), name, not no_winograd, tune)
+    compiled = _trace(
+        source, precision=precision, target=_targets(target), name=name, winograd=not no_winograd,
+        tune=tune, fallback=fallback, max_segments=max_segments,
+        min_native_percent=min_native_percent,
+    )  # fmt: skip
     if workdir is not None:
         _write_stages(compiled, workdir)
     for stage in emit or ():
@@ -80,20 +96,12 @@ def compile_command(
         print(f"wrote {path}, {megabytes(os.path.getsize(str(path)))}")
 
 
-def _trace(
-    source: ModelSource,
-    precision: str,
-    targets: list[str],
-    name: str | None,
-    winograd: bool,
-    tune: bool,
-) -> CompiledModel:
+def _trace(source: ModelSource, **options: Any) -> CompiledModel:
     from ranvier.api import trace
 
     return trace(
         source.model, source.args, source.kwargs, dynamic_shapes=source.dynamic_shapes,
-        precision=precision, target=targets, name=name, winograd=winograd, tune=tune,
-        progress=sys.stderr.isatty(),
+        progress=sys.stderr.isatty(), **options,
     )  # fmt: skip
 
 

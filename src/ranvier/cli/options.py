@@ -30,6 +30,21 @@ DimOption: TypeAlias = Annotated[
         help="Range of a symbolic dim of an ONNX model, or NAME=SIZE to fix it; may be repeated.",
     ),
 ]
+FallbackOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--fallback",
+        metavar="FRAMEWORK",
+        help="torch or onnxruntime: it runs what has no native form, and is then needed there.",
+    ),
+]
+MaxSegmentsOption: TypeAlias = Annotated[
+    int, typer.Option("--max-segments", help="The most parts that the fallback may run.")
+]
+MinNativeOption: TypeAlias = Annotated[
+    float,
+    typer.Option("--min-native-percent", help="The least share of native operators, in percent."),
+]
 CoresOption: TypeAlias = Annotated[
     str | None,
     typer.Option(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ranvier.errors import CompileError, UnsupportedOperatorError
-from ranvier.frontends.findings import Finding, OperatorUse, missing_message, operator_uses
+from ranvier.frontends.findings import Finding, missing_message, operator_uses
 from ranvier.segments import FRAMEWORKS
 
 MAX_SEGMENTS = 4
@@ -42,23 +42,39 @@ class Fallback:
 
 
 @dataclass(frozen=True)
+class FallbackOperator:
+    """An operator that a framework runs: how often, at which lines of the model, and why."""
+
+    operator: str
+    uses: int
+    sources: tuple[str, ...]
+    reason: str
+
+    def __str__(self) -> str:
+        places = ", ".join(source or "unknown place" for source in self.sources)
+        return f"{self.operator} x {self.uses} (at {places}): {self.reason}"
+
+
+@dataclass(frozen=True)
 class FallbackSummary:
     """What a framework runs of a model, and which share of the operator uses stays native."""
 
     framework: str
     segments: int
     native_percent: float
-    operators: tuple[OperatorUse, ...]
+    operators: tuple[FallbackOperator, ...]
+
+    @property
+    def parts(self) -> str:
+        """The number of segments, as a phrase."""
+        return f"{self.segments} segment{'s' if self.segments > 1 else ''}"
 
     def __str__(self) -> str:
-        count = f"{self.segments} segment{'s' if self.segments > 1 else ''}"
         lines = [
-            f"{self.framework} runs {count} of the model, {self.native_percent:.1f} % is native:"
+            f"{self.framework} runs {self.parts} of the model; {self.native_percent:.1f} % of the "
+            "operators are native:"
         ]
-        for use in self.operators:
-            places = ", ".join(source or "unknown place" for source in use.sources)
-            lines.append(f"  {use.operator} x {use.uses} (at {places}): {use.reason}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"  {each}" for each in self.operators)])
 
 
 def summarize_fallback(
@@ -72,7 +88,8 @@ def summarize_fallback(
     findings = list(moved)
     percent = 100.0 * (total - len(findings)) / total if total else 100.0
     uses = operator_uses(findings)
-    summary = FallbackSummary(fallback.framework, segments, percent, tuple(uses))
+    operators = tuple(FallbackOperator(u.operator, u.uses, u.sources, u.reason) for u in uses)
+    summary = FallbackSummary(fallback.framework, segments, percent, operators)
     exceeded = _exceeded(fallback, summary)
     if exceeded:
         raise UnsupportedOperatorError("\n".join([*exceeded, missing_message(uses)]))
@@ -86,7 +103,7 @@ def _exceeded(fallback: Fallback, summary: FallbackSummary) -> Sequence[str]:
     lines = []
     if summary.segments > fallback.max_segments:
         lines.append(
-            f"{summary.framework} would run {summary.segments} segments of the model; the limit is "
+            f"{summary.framework} would run {summary.parts} of the model; the limit is "
             f"{fallback.max_segments}, and max_segments={summary.segments} "
             f"(--max-segments {summary.segments}) would allow it"
         )
