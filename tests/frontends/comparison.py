@@ -14,6 +14,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from ranvier.frontends.torch import import_torch
+from ranvier.ir.dtype import BF16, decode
 from ranvier.ir.graph import Graph
 from ranvier.ir.interpreter import interpret
 from ranvier.ir.verifier import verify
@@ -78,6 +79,8 @@ def assert_equal(found: Sequence[Any], expected: Sequence[torch.Tensor], toleran
         wanted = to_numpy(tensor)
         assert array.dtype == wanted.dtype
         assert array.shape == wanted.shape
+        if tensor.dtype == torch.bfloat16:
+            array, wanted = decode(array, BF16), decode(wanted, BF16)
         np.testing.assert_allclose(array, wanted, rtol=tolerance, atol=tolerance)
 
 

@@ -336,6 +336,14 @@ def test_pool_and_resize(name: str) -> None:
     check(POOLS[name], IMAGE, tolerance=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_other_floats(dtype: torch.dtype) -> None:
+    x = X.to(dtype)
+    check(lambda x: torch.nan_to_num(torch.sqrt(x) / (x - x)), x, tolerance=1e-2)
+    check(lambda x: F.rms_norm(x, (4,)), x, tolerance=1e-2)
+    check(lambda x: x.renorm(2, 0, 1.0), x, tolerance=1e-2)
+
+
 INDEX = integers(2, 5, low=0, high=3)
 INDEXING: dict[str, Case] = {
     "embedding": (lambda i, w: F.embedding(i, w, padding_idx=0), (INDEX, randn(3, 4))),

@@ -63,6 +63,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
         "scale_factor (1.3)",
     ),
     "strides": (lambda x: (x + 1)[:, 1:].as_strided((2, 2), (1, 3)), "call .contiguous() first"),
+    "integers": (lambda x: F.avg_pool2d(x.long(), 2), "needs a float operand"),
     "random": (lambda x: x + torch.rand(3), "rand"),
 }
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ranvier.frontends.torch.call import Call, Refusal
-from ranvier.frontends.torch.dtypes import Operand, Scalar, result_dtype
-from ranvier.frontends.torch.registry import aten
+from ranvier.frontends.torch.dtypes import Operand, Scalar, largest_and_epsilon, result_dtype
+from ranvier.frontends.torch.registry import aten, operator
 from ranvier.ir.dim import Polynomial
-from ranvier.ir.dtype import BOOL, F32, DType
+from ranvier.ir.dtype import BOOL, DType
 from ranvier.ir.graph import Value
 
 _FLOATING = {
@@ -301,6 +301,11 @@ def to_copy(call: Call, x: Value, dtype: DType | None = None) -> Value:
     return x if dtype is None else call.cast(x, dtype)
 
 
+@operator("prims.convert_element_type.default")
+def convert_element_type(call: Call, a: Value, dtype: DType) -> Value:
+    return call.cast(a, dtype)
+
+
 @aten("type_as", "to.other")
 def type_as(call: Call, x: Value, other: Value) -> Value:
     return call.cast(x, other.dtype)
@@ -340,16 +345,12 @@ def copy(call: Call, x: Value, src: Value) -> Value:
 def nan_to_num(
     call: Call, x: Value, nan: float | None, posinf: float | None, neginf: float | None
 ) -> Value:
-    if x.dtype != F32:
-        return x if not x.dtype.is_float else _refuse_dtype(x)
-    largest = 3.4028234663852886e38
+    if not x.dtype.is_float:
+        return x
+    largest, _ = largest_and_epsilon(x.dtype)
     ends = (largest if posinf is None else posinf, -largest if neginf is None else neginf)
     result = call.emit("where", call.emit("is_nan", x), call.scalar(nan or 0.0, x.dtype), x)
     for infinity, end in zip((float("inf"), float("-inf")), ends, strict=True):
         infinite = call.emit("equal", x, call.scalar(infinity, x.dtype))
         result = call.emit("where", infinite, call.scalar(end, x.dtype), result)
     return result
-
-
-def _refuse_dtype(x: Value) -> Value:
-    raise Refusal(f"is supported on f32, not on {x.dtype}")

@@ -7,12 +7,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ranvier.frontends.torch.call import Call, Refusal, axis_of
+from ranvier.frontends.torch.dtypes import largest_and_epsilon
 from ranvier.frontends.torch.registry import aten
 from ranvier.ir.dim import Dim, floordiv, product
 from ranvier.ir.dtype import F32, DType
 from ranvier.ir.graph import Value
-
-_F32_EPSILON = 1.1920928955078125e-07
 
 
 @aten("_safe_softmax")
@@ -127,10 +126,10 @@ def rms_norm(
     weight: Value | None = None,
     eps: float | None = None,
 ) -> Value:
-    if eps is None and x.dtype != F32:
-        raise Refusal(f"eps must be given for {x.dtype}")
     parameters = () if weight is None else (_fitting(call, weight, x),)
-    axis, epsilon = x.rank - len(normalized_shape), _F32_EPSILON if eps is None else float(eps)
+    axis = x.rank - len(normalized_shape)
+    wide = F32 if x.dtype.size == 2 else x.dtype
+    epsilon = largest_and_epsilon(wide)[1] if eps is None else float(eps)
     return call.emit("rms_norm", x, *parameters, axis=axis, epsilon=epsilon)
 
 

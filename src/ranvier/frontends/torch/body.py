@@ -162,7 +162,10 @@ class Body:
         arguments = bind(node, translate, self.resolve)
         most = MOST[name](**arguments) if name in MOST else None
         call = self.call(node, source, self.new_sizes(node, most))
-        return call, translate(call, **arguments)
+        try:
+            return call, translate(call, **arguments)
+        except CompileError as error:  # a rule of the IR that this use does not keep to
+            raise Refusal(error.args[0].split("\n")[0]) from error
 
     def call(self, node: FxNode, source: str = "", sizes: Sequence[Dim] = ()) -> Call:
         """What a translation sees of a node."""

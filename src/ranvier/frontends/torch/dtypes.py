@@ -44,6 +44,12 @@ def from_torch(dtype: torch.dtype) -> DType | None:
     return _FROM_TORCH.get(dtype)
 
 
+def largest_and_epsilon(dtype: DType) -> tuple[float, float]:
+    """The largest number of a float type, and the gap behind 1."""
+    info = torch.finfo(_TO_TORCH[dtype])
+    return info.max, info.eps
+
+
 def to_array(tensor: torch.Tensor) -> Array:
     """The elements of a dense CPU tensor in logical order (bf16 bits as uint16); shares memory."""
     plain = tensor.detach().cpu().contiguous()
