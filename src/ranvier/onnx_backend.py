@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto, NodeProto, TypeProto
 from onnx.backend.base import Backend, BackendRep, namedtupledict
 
 from ranvier.api import native_target
@@ -47,9 +47,7 @@ class RanvierRep(BackendRep):
         initialized = {tensor.name for tensor in model.graph.initializer}
         inputs = [value for value in model.graph.input if value.name not in initialized]
         self._inputs = [(value.name, value.type.tensor_type.elem_type) for value in inputs]
-        self._outputs = [
-            (value.name, value.type.tensor_type.elem_type) for value in model.graph.output
-        ]
+        self._outputs = [(value.name, _element_type(value.type)) for value in model.graph.output]
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Outputs for inputs in order, or by name.
@@ -66,10 +64,23 @@ class RanvierRep(BackendRep):
             name: storage_of(np.asarray(array), from_onnx(code))
             for (name, code), array in zip(self._inputs, inputs, strict=True)
         }
-        found = self._model.run(given)
-        values = [from_storage(found[name], code) for name, code in self._outputs]
+        nested = self._model(**given)
+        found = (nested,) if len(self._outputs) == 1 else nested
+        values = [
+            [from_storage(array, code) for array in result]
+            if isinstance(result, list)
+            else from_storage(result, code)
+            for result, (_, code) in zip(found, self._outputs, strict=True)
+        ]
         names = [name for name, _ in self._outputs]
         return tuple(namedtupledict("Outputs", names)(*values))
+
+
+def _element_type(type: TypeProto) -> int:
+    """The element type of a tensor, or of the tensors of a sequence."""
+    if type.HasField("sequence_type"):
+        return _element_type(type.sequence_type.elem_type)
+    return type.tensor_type.elem_type
 
 
 class RanvierBackend(Backend):

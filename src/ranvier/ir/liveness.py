@@ -9,14 +9,23 @@ from ranvier.ir.graph import Graph, Node
 
 
 def without_dead_nodes(graph: Graph) -> Graph:
-    """Drop nodes of which no output needs a result, nor a size that they define."""
+    """Drop nodes of which no output needs a result, nor a size that they define.
+
+    A size that may have one value only is a check of that value, and stays.
+    """
     needed = set(graph.outputs)
     sizes = symbols_of([tuple(value.shape) for value in graph.outputs])
     kept: list[Node] = []
     for node in reversed(graph.nodes):
         is_size = not sizes.keys().isdisjoint(defined_symbols(node))
-        if is_size or not needed.isdisjoint(node.results):
+        if is_size or _is_check(node) or not needed.isdisjoint(node.results):
             needed.update(node.operands)
             sizes |= needed_symbols(node)
             kept.append(node)
     return graph if len(kept) == len(graph.nodes) else replace(graph, nodes=tuple(kept[::-1]))
+
+
+def _is_check(node: Node) -> bool:
+    return node.op == "bind_dim" and all(
+        symbol.minimum == symbol.bounds()[1] for symbol in defined_symbols(node).values()
+    )

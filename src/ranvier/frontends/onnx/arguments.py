@@ -12,15 +12,15 @@ from onnx.helper import get_attribute_value
 
 from ranvier.frontends.onnx.refusal import Refusal
 from ranvier.frontends.onnx.registry import Translate
-from ranvier.ir.graph import Value
+from ranvier.frontends.onnx.value_list import Result
 
 _NO_EFFECT = frozenset({"consumed_inputs", "training_mode", "momentum", "seed"})
 """Attributes that change no result in inference, when their value is zero or beside the point."""
 
 
 def bind(
-    translate: Translate, operands: Sequence[Value | None], attributes: Mapping[str, Any]
-) -> tuple[list[Value | None], dict[str, Any]]:
+    translate: Translate, operands: Sequence[Result | None], attributes: Mapping[str, Any]
+) -> tuple[list[Result | None], dict[str, Any]]:
     """Arguments of a translation. Raises Refusal for what the translation does not take."""
     shape = _shape(translate)
     given = list(operands)

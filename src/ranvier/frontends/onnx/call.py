@@ -12,6 +12,7 @@ from onnx import GraphProto
 from ranvier.frontends.onnx.contents import OPEN, Contents, Elements, Open, Ratio, numbers
 from ranvier.frontends.onnx.frame import Frame
 from ranvier.frontends.onnx.refusal import Refusal
+from ranvier.frontends.onnx.value_list import Result
 from ranvier.ir.dim import Dim, Polynomial
 from ranvier.ir.dtype import BOOL, F32, I64, Array, DType, encode, from_numpy
 from ranvier.ir.graph import Attribute, GraphBuilder, Value
@@ -29,8 +30,8 @@ class Surroundings(Protocol):
         """A symbol that nothing else in the model has."""
 
     def inline(
-        self, graph: GraphProto, operands: Sequence[Value], frame: Frame | None = None
-    ) -> tuple[Value, ...]:
+        self, graph: GraphProto, operands: Sequence[Result], frame: Frame | None = None
+    ) -> tuple[Result, ...]:
         """The outputs of a subgraph, whose nodes go into a frame, by default that of the node."""
 
     def open(self, name: str) -> Frame:
@@ -51,7 +52,7 @@ class Call:
     name: str
     source: str
     version: int
-    operands: tuple[Value | None, ...]
+    operands: tuple[Result | None, ...]
     attributes: Mapping[str, Any]
     declared: tuple[Declared | None, ...]
     dtypes: tuple[DType | None, ...]
@@ -272,20 +273,13 @@ class Call:
             )
         return tuple(size for size in declared if size is not None)
 
-    def checked(self, results: Sequence[Value | None]) -> tuple[Value | None, ...]:
-        """Results that depend on the checks: a call in which one fails raises InputError."""
+    def check(self) -> None:
+        """Make a call in which a check fails raise InputError."""
         if not self.checks:
-            return tuple(results)
+            return
         total = self.chain("add", [self.emit("abs", check) for check in self.checks])
         nothing = self.around.symbol(f"mismatch_at_{self.name}", 0, 0)
         self.emit("bind_dim", total, dim=nothing)
-        return tuple(None if x is None else self._shifted(x, nothing) for x in results)
-
-    def _shifted(self, x: Value, nothing: Dim) -> Value:
-        """All of `x`, from a position on that is zero."""
-        if x.rank == 0:
-            return self.reshape(self._shifted(self.reshape(x, (1,)), nothing), ())
-        return self.slice(x, 0, nothing, nothing + x.shape[0])
 
     def inside(self, frame: Frame) -> Call:
         """This node as it appends to a graph inside it."""

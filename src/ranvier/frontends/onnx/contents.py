@@ -78,10 +78,9 @@ class Contents:
             found = rule(node, *operands)
         except Unknown:
             return
-        shape = tuple(size for size in node.result.shape if isinstance(size, int))
-        elements = np.empty(shape, dtype=object)
+        elements: Any = np.empty(_elements(node.result.shape), dtype=object)
         elements[...] = found
-        if elements.size == 0 or set(map(type, elements.ravel().tolist())) != {Open}:
+        if elements.size == 0 or {type(element) for element in elements.ravel().tolist()} != {Open}:
             self._known[node.result] = _rounded(elements, node.result.dtype)
 
     def _elements(self, value: Value) -> Elements | None:
@@ -156,7 +155,7 @@ def _elementwise(apply: Callable[..., Any]) -> Callable[..., Elements]:
 
     def rule(node: Node, *operands: Elements) -> Elements:
         dtype = node.operands[0].dtype
-        grids = np.broadcast_arrays(*operands)
+        grids: Any = np.broadcast_arrays(*operands)
         result = np.empty(grids[0].shape, dtype=object)
         for place in np.ndindex(*grids[0].shape):
             elements = [grid[place] for grid in grids]

@@ -15,6 +15,7 @@ from ranvier.frontends.onnx.call import Call, axis_of
 from ranvier.frontends.onnx.frame import Frame
 from ranvier.frontends.onnx.refusal import Refusal
 from ranvier.frontends.onnx.registry import onnx_operator
+from ranvier.frontends.onnx.value_list import Result, ValueList, flatten, unflatten
 from ranvier.ir.dim import Dim, Polynomial, maximum
 from ranvier.ir.dtype import BOOL, I64
 from ranvier.ir.graph import Shape, TensorType, Value
@@ -33,29 +34,39 @@ the condition of the next iteration if there is one, the next carried values, ro
 @onnx_operator("If")
 def if_(
     call: Call, condition: Value, *, then_branch: GraphProto, else_branch: GraphProto
-) -> tuple[Value, ...]:
+) -> tuple[Result, ...]:
     """The branch that a condition chooses."""
     known = call.plain(condition)
     if known is not None:
         return call.around.inline(then_branch if known[0] else else_branch, ())
     frames = [call.around.open(f"{call.name}_{name}") for name in ("then", "otherwise")]
-    branches = [
+    nested = [
         call.around.inline(graph, (), frame)
         for graph, frame in zip((then_branch, else_branch), frames, strict=True)
     ]
+    if _lengths(nested[0]) != _lengths(nested[1]):
+        raise Refusal("its branches give sequences of different lengths")
+    branches = [flatten(results) for results in nested]
     captured = tuple(dict.fromkeys(value for frame in frames for value in frame.captured))
     shapes, defines = _merged(call, branches)
     then, otherwise = (
-        frame.finish(outputs, captured) for frame, outputs in zip(frames, branches, strict=True)
+        frame.finish(tuple(outputs), captured)
+        for frame, outputs in zip(frames, branches, strict=True)
     )
-    return call.emit_all(
+    results = call.emit_all(
         "if", call.reshape(condition, ()), *captured,
         then=then, otherwise=otherwise, shapes=shapes, defines=defines,
     )  # fmt: skip
+    return unflatten(results, nested[0])
+
+
+def _lengths(results: Sequence[Result]) -> list[int]:
+    """Numbers of tensors of sequences, -1 for a tensor."""
+    return [len(x.items) if isinstance(x, ValueList) else -1 for x in results]
 
 
 def _merged(
-    call: Call, branches: Sequence[tuple[Value, ...]]
+    call: Call, branches: Sequence[Sequence[Value]]
 ) -> tuple[tuple[Shape, ...], tuple[Dim, ...]]:
     """Shapes of what two branches give, and the symbols for sizes that differ."""
     shapes, defines = [], []
@@ -90,9 +101,9 @@ class _Body:
 
 @onnx_operator("Loop")
 def loop(
-    call: Call, count: Value | None, condition: Value | None = None, *carried: Value,
+    call: Call, count: Value | None, condition: Value | None = None, *carried: Result,
     body: GraphProto,
-) -> tuple[Value, ...]:  # fmt: skip
+) -> tuple[Result, ...]:  # fmt: skip
     """A body, as often as a number and a condition say."""
     goes_on = call.scalar(True, BOOL) if condition is None else call.reshape(condition, ())
     trips = call.plain(count)
@@ -103,14 +114,22 @@ def loop(
     limit: Dim | None = None
     if count is not None and (trips is None or trips[0] < _ENDLESS):
         limit = call.size(call.number("maximum", call.cast(count, I64), 0))
-    return _looped(call, limit, goes_on, carried, body)
+    return _looped(call, limit, goes_on, _tensors(carried), body)
+
+
+def _tensors(results: Sequence[Result]) -> tuple[Value, ...]:
+    """Results that are all tensors."""
+    found = tuple(x for x in results if isinstance(x, Value))
+    if len(found) != len(results):
+        raise Refusal("carries a sequence through a loop whose iterations are not known")
+    return found
 
 
 def _unrolled(
-    call: Call, trips: int, goes_on: Value, carried: tuple[Value, ...], body: GraphProto
-) -> tuple[Value, ...] | None:
+    call: Call, trips: int, goes_on: Value, carried: tuple[Result, ...], body: GraphProto
+) -> tuple[Result, ...] | None:
     """All iterations one behind the other; None where a condition is not known."""
-    state: tuple[Value, ...] = carried
+    state: tuple[Result, ...] = carried
     scans: list[list[Value]] = [[] for _ in range(len(body.output) - 1 - len(carried))]
     for trip in range(trips):
         known = call.plain(goes_on)
@@ -119,9 +138,10 @@ def _unrolled(
         if not known[0]:
             break
         given = (call.scalar(trip, I64), goes_on, *state)
-        goes_on, *results = call.around.inline(body, given)
+        condition, *results = call.around.inline(body, given)
+        (goes_on,) = _tensors((condition,))
         state = tuple(results[: len(carried)])
-        for row, value in zip(scans, results[len(carried) :], strict=True):
+        for row, value in zip(scans, _tensors(results[len(carried) :]), strict=True):
             row.append(value)
     if scans and not all(scans):
         return None
@@ -133,7 +153,7 @@ def _looped(
 ) -> tuple[Value, ...]:
     def fill(inside: Call, frame: Frame, iteration: Dim, state: tuple[Value, ...]) -> list[Value]:
         given = (inside.scalar(iteration, I64), inside.scalar(True, BOOL), *state)
-        return list(call.around.inline(body, given, frame))
+        return list(_tensors(call.around.inline(body, given, frame)))
 
     return emit_loop(call, limit, goes_on, carried, fill, True)
 
@@ -260,7 +280,7 @@ def scan(
     def fill(inside: Call, frame: Frame, iteration: Dim, state: tuple[Value, ...]) -> list[Value]:
         seen = [frame.capture(x, call.around.frame) for x in rows]
         slices = [slice_of(inside, x, iteration) for x in seen]
-        return list(call.around.inline(body, (*state, *slices), frame))
+        return list(_tensors(call.around.inline(body, (*state, *slices), frame)))
 
     length = rows[0].shape[0]
     if isinstance(length, int) and 0 < length <= MOST_UNROLLED:
@@ -285,7 +305,7 @@ def _scanned(
     parts: list[list[Value]] = [[] for _ in range(len(body.output) - count)]
     for step in range(length):
         slices = [slice_of(call, x, step) for x in rows]
-        results = call.around.inline(body, (*state, *slices))
+        results = _tensors(call.around.inline(body, (*state, *slices)))
         state = results[:count]
         for part, value in zip(parts, results[count:], strict=True):
             part.append(value)

@@ -8,6 +8,7 @@ from ranvier.frontends.onnx.agreement import broadcastable
 from ranvier.frontends.onnx.call import Call, axis_of
 from ranvier.frontends.onnx.refusal import Refusal
 from ranvier.frontends.onnx.registry import onnx_operator
+from ranvier.frontends.onnx.value_list import Result
 from ranvier.ir.dtype import BOOL, F32, F64, I64, DType
 from ranvier.ir.graph import Value
 
@@ -255,7 +256,7 @@ def shrink(call: Call, x: Value, *, bias: float = 0.0, lambd: float = 0.5) -> Va
 
 
 @onnx_operator("Identity")
-def identity(call: Call, x: Value) -> Value:
+def identity(call: Call, x: Result) -> Result:
     """x."""
     return x
 
@@ -276,8 +277,16 @@ def dropout(
     """In inference, and with a ratio of zero, x; everything is kept."""
     mode, share = call.plain(training), call.plain(ratio)
     trains = training is not None and (mode is None or bool(mode[0]))
-    if trains and share != [0.0]:
+    if not trains or share == [0.0]:
+        return _dropout(call, x)
+    if (mode is not None and ratio is None) or (mode is not None and share is not None):
         raise Refusal("drops elements at random in training")
+    # refused when the model runs, if it would drop anything
+    drops = call.scalar(True, BOOL) if training is None else call.reshape(training, ())
+    if ratio is not None:
+        rate = call.reshape(ratio, ())
+        drops = call.emit("logical_and", drops, call.number("greater", rate, 0))
+    call.checks.append(call.cast(drops, I64))
     return _dropout(call, x)
 
 

@@ -9,7 +9,7 @@ import onnx
 from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TypeProto
 
 from ranvier.frontends.onnx.dtypes import to_onnx
-from ranvier.ir.graph import Value
+from ranvier.frontends.onnx.value_list import Result, ValueList
 
 Opsets = Mapping[str, int]
 
@@ -24,7 +24,7 @@ class Body(NamedTuple):
 
 
 def model_function(
-    functions: Sequence[FunctionProto], node: NodeProto, operands: Sequence[Value | None]
+    functions: Sequence[FunctionProto], node: NodeProto, operands: Sequence[Result | None]
 ) -> Body | None:
     """The body of a function of the model that a node calls."""
     for function in functions:
@@ -36,7 +36,7 @@ def model_function(
 
 
 def standard_function(
-    node: NodeProto, version: int, operands: Sequence[Value | None]
+    node: NodeProto, version: int, operands: Sequence[Result | None]
 ) -> Body | None:
     """The body by which the standard defines an operator of a version of its operator set."""
     domain = "" if node.domain == "ai.onnx" else node.domain
@@ -59,9 +59,12 @@ def standard_function(
     return None
 
 
-def _type(value: Value | None) -> TypeProto:
+def _type(value: Result | None) -> TypeProto:
     if value is None:
         return TypeProto()
+    if isinstance(value, ValueList):
+        element = onnx.helper.make_tensor_type_proto(to_onnx(value.dtype), None)
+        return onnx.helper.make_sequence_type_proto(element)
     shape = [size if isinstance(size, int) else str(size) for size in value.shape]
     return onnx.helper.make_tensor_type_proto(to_onnx(value.dtype), shape)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from ranvier.errors import CompileError
@@ -15,6 +15,20 @@ from ranvier.errors import CompileError
 STANDARD = ("", "ai.onnx")
 MOST_BYTES = 2**40
 _MOST_DEPTH = 64
+_BITS = {
+    TensorProto.DataType.Value(name): bits
+    for bits, names in (
+        (2, "UINT2 INT2"),
+        (4, "UINT4 INT4 FLOAT4E2M1"),
+        (8, "BOOL UINT8 INT8 FLOAT8E4M3FN FLOAT8E4M3FNUZ FLOAT8E5M2 FLOAT8E5M2FNUZ FLOAT8E8M0"),
+        (16, "UINT16 INT16 FLOAT16 BFLOAT16"),
+        (32, "UINT32 INT32 FLOAT"),
+        (64, "UINT64 INT64 DOUBLE COMPLEX64"),
+    )
+    for name in names.split()
+    if name in TensorProto.DataType.keys()  # noqa: SIM118  (an enum wrapper, not a dict)
+}
+"""Bits of one element in the data of a tensor, by element type."""
 
 
 Source = str | os.PathLike[str] | bytes | ModelProto
@@ -64,7 +78,20 @@ def _parsed(data: bytes, where: str) -> ModelProto:
         model.ParseFromString(data)
     except DecodeError as error:
         raise CompileError(f"{where} is no ONNX model, or is cut off: {error}") from error
+    _require_text(model, where)
     return model
+
+
+def _require_text(message: Message, where: str) -> None:
+    """Names are Unicode; protobuf hands out the bytes of those that are not."""
+    for field, value in message.ListFields():
+        if field.type not in (field.TYPE_STRING, field.TYPE_MESSAGE):
+            continue
+        for item in [value] if isinstance(value, (str, bytes, Message)) else value:
+            if isinstance(item, Message):
+                _require_text(item, where)
+            elif not isinstance(item, str):
+                raise CompileError(f"{where} is damaged: {field.full_name} is not text: {item!r}")
 
 
 def _read_external(model: ModelProto, folder: str) -> None:
@@ -138,6 +165,9 @@ def _check_graph(graph: GraphProto, outer: frozenset[str], depth: int) -> None:
     if clash:
         raise CompileError(f"{min(clash)} is an input and the result of a node")
     _sort(graph, known)
+    missing = [v.name for v in graph.output if v.name not in known and v.name not in outputs]
+    if missing:
+        raise CompileError(f"nothing computes the output {missing[0]} of {graph.name}")
     inner = known | set(outputs)
     for node in graph.node:
         for subgraph in _subgraphs(node):
@@ -160,6 +190,13 @@ def _check_tensor(tensor: TensorProto) -> None:
         total *= size
     if total > MOST_BYTES:
         raise CompileError(f"the tensor {tensor.name} has {total} elements")
+    bits = _BITS.get(tensor.data_type)
+    wanted, given = -(-total * (bits or 0) // 8), len(tensor.raw_data)
+    if bits is not None and tensor.HasField("raw_data") and given != wanted:
+        raise CompileError(
+            f"the tensor {tensor.name} has {given} bytes of data, its {total} elements need "
+            f"{wanted}"
+        )
 
 
 def _sort(graph: GraphProto, known: frozenset[str]) -> None:

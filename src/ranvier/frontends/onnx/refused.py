@@ -5,8 +5,6 @@ from __future__ import annotations
 from ranvier.frontends.onnx.registry import ML, TRAINING
 
 _TEXT = "works on strings, which have no native form"
-_SEQUENCE = "works on sequences, which have no native form"
-_OPTIONAL = "works on optional values, which have no native form"
 _RANDOM = "draws random numbers; a compiled model gives the same result for the same inputs"
 
 REASONS = {
@@ -14,12 +12,6 @@ REASONS = {
         ("", name): reason
         for reason, names in {
             _TEXT: ("StringConcat", "StringNormalizer", "StringSplit", "RegexFullMatch"),
-            _SEQUENCE: (
-                "ConcatFromSequence", "SequenceAt", "SequenceConstruct", "SequenceEmpty",
-                "SequenceErase", "SequenceInsert", "SequenceLength", "SequenceMap",
-                "SplitToSequence",
-            ),
-            _OPTIONAL: ("Optional", "OptionalGetElement", "OptionalHasElement"),
             _RANDOM: (
                 "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
                 "RandomUniformLike",

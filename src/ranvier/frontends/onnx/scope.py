@@ -8,6 +8,7 @@ from onnx import TensorProto
 
 from ranvier.frontends.onnx.frame import Frame
 from ranvier.frontends.onnx.refusal import Refusal
+from ranvier.frontends.onnx.value_list import ValueList
 from ranvier.ir.graph import Value
 
 
@@ -16,7 +17,7 @@ class Missing:
 
 
 MISSING = Missing()
-Entry = Value | TensorProto | Missing
+Entry = Value | ValueList | TensorProto | Missing
 """A tensor is an initializer that nothing has read yet."""
 
 

@@ -19,6 +19,7 @@ GROUPS = (
     "quantization",
     "normalization",
     "control",
+    "sequences",
     "resize",
     "sampling",
     "selection",

@@ -19,8 +19,10 @@ from ranvier.frontends.onnx.provenance import source_of
 from ranvier.frontends.onnx.refusal import Refusal
 from ranvier.frontends.onnx.refused import REASONS
 from ranvier.frontends.onnx.scope import MISSING, Entry, Missing, Scope
+from ranvier.frontends.onnx.sequences import TAKING
 from ranvier.frontends.onnx.symbols import Range, Symbols
 from ranvier.frontends.onnx.translations import translation
+from ranvier.frontends.onnx.value_list import Result, ValueList, flatten
 from ranvier.ir.dim import Dim, Polynomial
 from ranvier.ir.dtype import DType
 from ranvier.ir.graph import Graph, GraphBuilder, TensorType, Value
@@ -116,21 +118,39 @@ class Translator:
             self._statements[operand] = _Statement(stated.sizes, None)
 
     def _finish(self, graph: GraphProto, scope: Scope) -> Graph:
-        names, outputs = [], []
+        names: list[str] = []
+        outputs: list[Value] = []
+        trees: list[object] = []
         for value in graph.output:
             entry = self._resolve(scope, value.name)
-            if isinstance(entry, Value):
+            if isinstance(entry, Missing):
+                continue
+            first = len(outputs)
+            outputs += flatten([entry])
+            leaves = [{"leaf": i} for i in range(first, len(outputs))]
+            if isinstance(entry, ValueList):
+                names += [f"{value.name}_{i}" for i in range(len(leaves))]
+                trees.append({"list": leaves})
+            else:
                 names.append(value.name)
-                outputs.append(entry)
-        return without_dead_nodes(self._frame.builder.finish(outputs, names))
+                trees += leaves
+        tree = trees[0] if len(trees) == 1 else {"tuple": trees}
+        has_lists = len(trees) != len(outputs) or any("list" in str(each) for each in trees)
+        nested = {"output_tree": tree} if has_lists else {}
+        return without_dead_nodes(self._frame.builder.finish(outputs, names, **nested))
 
     # Names ----------------------------------------------------------------------------------------
-    def _resolve(self, scope: Scope, name: str) -> Value | Missing:
+    def _resolve(self, scope: Scope, name: str) -> Result | Missing:
         owner, entry = scope.find(name)
         if isinstance(entry, TensorProto):
             entry = self._constant(entry, owner.frame)
             owner.set(name, entry)
-        return entry if isinstance(entry, Missing) else scope.frame.capture(entry, owner.frame)
+        if isinstance(entry, Missing):
+            return entry
+        if isinstance(entry, ValueList):
+            items = (scope.frame.capture(item, owner.frame) for item in entry.items)
+            return ValueList(tuple(items), entry.dtype)
+        return scope.frame.capture(entry, owner.frame)
 
     def _constant(self, tensor: TensorProto, frame: Frame) -> Value:
         dtype = from_onnx(tensor.data_type)
@@ -163,6 +183,8 @@ class Translator:
                 self._require_known(node, domain, version)
                 return missing
             values = [operand for operand in operands if not isinstance(operand, Missing)]
+            if node.op_type not in TAKING and any(isinstance(v, ValueList) for v in values):
+                raise Refusal("takes a sequence where only tensors are supported")
             results = self._results(node, values, version, place, source)
         except Refusal as refusal:
             self.findings.append(Finding(shown, source, str(refusal)))
@@ -185,15 +207,15 @@ class Translator:
     def _results(
         self,
         node: NodeProto,
-        operands: Sequence[Value | None],
+        operands: Sequence[Result | None],
         version: int,
         place: _Place,
         source: str,
-    ) -> Sequence[Value | None]:
+    ) -> Sequence[Result | None]:
         domain = _domain(node.domain)
         custom = _custom(node)
         if custom is not None:
-            present = [operand for operand in operands if operand is not None]
+            present = [operand for operand in operands if isinstance(operand, Value)]
             return custom.expand(
                 place.scope.frame.builder, present, attributes_of(node), node.output[0], source
             )
@@ -205,8 +227,8 @@ class Translator:
             call = self._call(node, operands, version, place, source)
             given, attributes = bind(translate, operands, call.attributes)
             found = translate(call, *given, **attributes)
-            results = (found,) if isinstance(found, Value) else tuple(found)
-            return call.checked(results)
+            call.check()
+            return tuple(found) if isinstance(found, tuple) else (found,)
         body = standard_function(node, version, operands)
         if body is not None:
             return self._expand(body, node, operands, place, source)
@@ -215,7 +237,7 @@ class Translator:
     def _call(
         self,
         node: NodeProto,
-        operands: Sequence[Value | None],
+        operands: Sequence[Result | None],
         version: int,
         place: _Place,
         source: str,
@@ -242,11 +264,11 @@ class Translator:
     def _inline(
         self,
         graph: GraphProto,
-        given: Sequence[Value],
+        given: Sequence[Result],
         place: _Place,
         source: str,
         frame: Frame | None = None,
-    ) -> tuple[Value, ...]:
+    ) -> tuple[Result, ...]:
         """The outputs of a subgraph whose inputs are given; it sees the names around it."""
         scope = Scope(frame or place.scope.frame, place.scope)
         scope.declare(graph.initializer)
@@ -255,7 +277,7 @@ class Translator:
         inner = _Place(scope, place.opsets, source, place.depth + 1, {})
         self._nodes(graph.node, inner)
         results = [self._resolve(scope, value.name) for value in graph.output]
-        found = tuple(value for value in results if isinstance(value, Value))
+        found = tuple(value for value in results if not isinstance(value, Missing))
         if len(found) != len(results):
             raise Refusal("has a body with operators that cannot be compiled")
         return found
@@ -264,10 +286,10 @@ class Translator:
         self,
         body: Body,
         node: NodeProto,
-        operands: Sequence[Value | None],
+        operands: Sequence[Result | None],
         place: _Place,
         source: str,
-    ) -> Sequence[Value | None]:
+    ) -> Sequence[Result | None]:
         """The results of a function's body."""
         if place.depth >= _MOST_NESTING:
             raise Refusal("calls itself, or functions nest too deeply")
@@ -284,7 +306,7 @@ class Translator:
         }
         nodes = [_without(inner, body.inputs, given) for inner in body.nodes]
         self._nodes(nodes, _Place(scope, opsets, source, place.depth + 1, renamed))
-        results: list[Value | None] = []
+        results: list[Result | None] = []
         for inner, name in zip(body.outputs, node.output, strict=False):
             found = self._resolve(scope, inner) if name else None
             results.append(None if isinstance(found, Missing) else found)
@@ -303,8 +325,8 @@ class _Surroundings:
         return self._translator._symbols.fresh(hint, low, high)
 
     def inline(
-        self, graph: GraphProto, operands: Sequence[Value], frame: Frame | None = None
-    ) -> tuple[Value, ...]:
+        self, graph: GraphProto, operands: Sequence[Result], frame: Frame | None = None
+    ) -> tuple[Result, ...]:
         """The outputs of a subgraph, whose nodes go into a frame, by default that of the node."""
         return self._translator._inline(graph, operands, self._place, self._source, frame)
 
@@ -314,7 +336,7 @@ class _Surroundings:
         return Frame(GraphBuilder(label), outer=self.frame)
 
 
-def _without(node: NodeProto, inputs: Sequence[str], given: Sequence[Value | None]) -> NodeProto:
+def _without(node: NodeProto, inputs: Sequence[str], given: Sequence[Result | None]) -> NodeProto:
     """A node of a function's body, without operands that the call leaves out."""
     absent = {name for name, value in zip(inputs, given, strict=True) if value is None}
     if absent.isdisjoint(node.input):
