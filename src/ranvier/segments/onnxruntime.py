@@ -1,4 +1,4 @@
-"""Segments of ONNX Runtime: a serialised model with inputs `i0, i1, ...` and outputs `o0, ...`."""
+"""Segments of ONNX Runtime: a serialised model; its inputs are the operands, in order."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class OnnxRuntimeSegment:
         if os.getpid() != self._process:
             self._open()  # a forked child has none of the threads of its parent's session
         binding = self._session.io_binding()
-        for i, (t, kind) in enumerate(zip(operands, self._operands, strict=True)):
-            binding.bind_input(f"i{i}", "cpu", 0, kind, t.shape, t.address)
-        for i, (t, kind) in enumerate(zip(results, self._results, strict=True)):
-            binding.bind_output(f"o{i}", "cpu", 0, kind, t.shape, t.address)
+        for name, t, kind in zip(self._inputs, operands, self._operands, strict=True):
+            binding.bind_input(name, "cpu", 0, kind, t.shape, t.address)
+        for name, t, kind in zip(self._outputs, results, self._results, strict=True):
+            binding.bind_output(name, "cpu", 0, kind, t.shape, t.address)
         try:
             self._session.run_with_iobinding(binding)
         except Exception as error:  # its errors have no base class of their own
@@ -65,6 +65,13 @@ class OnnxRuntimeSegment:
                 f"ONNX Runtime {module.__version__} cannot run a segment of the model: {error}. "
                 "Install the version that the model was compiled with"
             ) from error
+        self._inputs = [each.name for each in self._session.get_inputs()]
+        self._outputs = [each.name for each in self._session.get_outputs()]
+        if len(self._inputs) != len(self._operands) or len(self._outputs) != len(self._results):
+            raise FrameworkError(
+                f"a segment of ONNX Runtime has {len(self._inputs)} inputs and "
+                f"{len(self._outputs)} outputs, for {len(self._operands)} and {len(self._results)}"
+            )
         self._process = os.getpid()
 
 

@@ -16,14 +16,22 @@ from pathlib import Path
 from onnx import ModelProto
 
 from ranvier.errors import UnsupportedOperatorError
+from ranvier.frontends.fallback import Fallback, FallbackSummary
 from ranvier.frontends.findings import OperatorUse, missing_message, operator_uses
 from ranvier.frontends.onnx.reader import Source, read_model
+from ranvier.frontends.onnx.segments import with_segments
 from ranvier.frontends.onnx.symbols import Range
 from ranvier.frontends.onnx.translations import TABLE
 from ranvier.frontends.onnx.translator import Translator
 from ranvier.ir.graph import Graph
 
-__all__ = ["OperatorUse", "import_onnx", "supported_operators", "survey"]
+__all__ = [
+    "OperatorUse",
+    "import_onnx",
+    "import_onnx_partly",
+    "supported_operators",
+    "survey",
+]
 
 
 def import_onnx(
@@ -43,6 +51,24 @@ def import_onnx(
     if missing:
         raise UnsupportedOperatorError(missing_message(missing))
     return replace(graph, metadata={entry.key: entry.value for entry in loaded.metadata_props})
+
+
+def import_onnx_partly(
+    model: Source,
+    fallback: Fallback,
+    dims: Mapping[str, Range] | None = None,
+    name: str | None = None,
+) -> tuple[Graph, FallbackSummary]:
+    """The graph of a model in which ONNX Runtime runs what has no translation, and what that is.
+
+    Other arguments are those of `import_onnx`. Raises UnsupportedOperatorError beyond the limits of
+    `fallback` and for what ONNX Runtime cannot run as a part of an artifact, FrameworkError where
+    it is not installed.
+    """
+    loaded = read_model(model)
+    graph, summary = with_segments(loaded, name or _name(model, loaded), dims, fallback)
+    metadata = {entry.key: entry.value for entry in loaded.metadata_props}
+    return replace(graph, metadata=metadata), summary
 
 
 def survey(model: Source, dims: Mapping[str, Range] | None = None) -> list[OperatorUse]:

@@ -42,7 +42,7 @@ class _Statement:
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """The body in which a node stands: its operator sets, its functions' names, its nesting."""
 
     scope: Scope
@@ -69,7 +69,7 @@ class Translator:
         self._inputs(graph, scope)
         self._state(graph)
         opsets = {_domain(entry.domain): entry.version for entry in self._model.opset_import}
-        self._nodes(graph.node, _Place(scope, opsets))
+        self._nodes(graph.node, Place(scope, opsets))
         return self._finish(graph, scope)
 
     def _inputs(self, graph: GraphProto, scope: Scope) -> None:
@@ -163,14 +163,14 @@ class Translator:
         return value
 
     # Nodes ----------------------------------------------------------------------------------------
-    def _nodes(self, nodes: Sequence[NodeProto], place: _Place) -> None:
+    def _nodes(self, nodes: Sequence[NodeProto], place: Place) -> None:
         readers = _readers(nodes)
         for node in nodes:
             results = self._node(node, place, readers)
             for name, result in zip(node.output, results, strict=False):
                 place.scope.set(name, result)
 
-    def _node(self, node: NodeProto, place: _Place, readers: Mapping[str, int]) -> Sequence[Entry]:
+    def _node(self, node: NodeProto, place: Place, readers: Mapping[str, int]) -> Sequence[Entry]:
         """What a node's results become; a finding tells why they are missing."""
         domain, source = _domain(node.domain), source_of(node, place.outer)
         shown = f"{domain}::{node.op_type}" if domain else node.op_type
@@ -198,7 +198,9 @@ class Translator:
 
     def _require_known(self, node: NodeProto, domain: str, version: int) -> None:
         """Refuses a node whose operands are missing if it has no translation either."""
-        if _custom(node) is not None or translation(domain, node.op_type, version) is not None:
+        if custom_operator(node) is not None:
+            return
+        if translation(domain, node.op_type, version) is not None:
             return
         if any(f.name == node.op_type and f.domain == node.domain for f in self._model.functions):
             return
@@ -209,11 +211,11 @@ class Translator:
         node: NodeProto,
         operands: Sequence[Result | None],
         version: int,
-        place: _Place,
+        place: Place,
         source: str,
     ) -> Sequence[Result | None]:
         domain = _domain(node.domain)
-        custom = _custom(node)
+        custom = custom_operator(node)
         if custom is not None:
             present = [operand for operand in operands if isinstance(operand, Value)]
             return custom.expand(
@@ -239,7 +241,7 @@ class Translator:
         node: NodeProto,
         operands: Sequence[Result | None],
         version: int,
-        place: _Place,
+        place: Place,
         source: str,
     ) -> Call:
         outer = place.renamed or {}
@@ -265,7 +267,7 @@ class Translator:
         self,
         graph: GraphProto,
         given: Sequence[Result],
-        place: _Place,
+        place: Place,
         source: str,
         frame: Frame | None = None,
     ) -> tuple[Result, ...]:
@@ -274,7 +276,7 @@ class Translator:
         scope.declare(graph.initializer)
         for value, operand in zip(graph.input, given, strict=True):
             scope.set(value.name, operand)
-        inner = _Place(scope, place.opsets, source, place.depth + 1, {})
+        inner = Place(scope, place.opsets, source, place.depth + 1, {})
         self._nodes(graph.node, inner)
         results = [self._resolve(scope, value.name) for value in graph.output]
         found = tuple(value for value in results if not isinstance(value, Missing))
@@ -287,7 +289,7 @@ class Translator:
         body: Body,
         node: NodeProto,
         operands: Sequence[Result | None],
-        place: _Place,
+        place: Place,
         source: str,
     ) -> Sequence[Result | None]:
         """The results of a function's body."""
@@ -305,7 +307,7 @@ class Translator:
             for inner, name in zip(body.outputs, node.output, strict=False)
         }
         nodes = [_without(inner, body.inputs, given) for inner in body.nodes]
-        self._nodes(nodes, _Place(scope, opsets, source, place.depth + 1, renamed))
+        self._nodes(nodes, Place(scope, opsets, source, place.depth + 1, renamed))
         results: list[Result | None] = []
         for inner, name in zip(body.outputs, node.output, strict=False):
             found = self._resolve(scope, inner) if name else None
@@ -316,7 +318,7 @@ class Translator:
 class _Surroundings:
     """What a node's translation may ask of the translator, for subgraphs and sizes."""
 
-    def __init__(self, translator: Translator, place: _Place, source: str) -> None:
+    def __init__(self, translator: Translator, place: Place, source: str) -> None:
         self._translator, self._place, self._source = translator, place, source
         self.frame = place.scope.frame
 
@@ -353,7 +355,7 @@ def _domain(name: str) -> str:
     return "" if name == "ai.onnx" else name
 
 
-def _custom(node: NodeProto) -> CustomOperator | None:
+def custom_operator(node: NodeProto) -> CustomOperator | None:
     """What a user has registered for an operator, also for one of ONNX itself."""
     return CUSTOM.get(f"{node.domain or 'ai.onnx'}::{node.op_type}")
 
