@@ -9,18 +9,18 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 from tests.zoo.entry import Sizes
+from tests.zoo.page import page
 
 _WIDTHS = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512)
 """VGG-16 up to its last but one convolution: output channels, 0 for a halving max pool."""
 _STAGE_ENDS = (13, 20, 30, 39)
 """A feature map goes to the way up before the layer of this index, in torchvision's counting."""
-_MEAN = (0.485, 0.456, 0.406)
-_DEVIATION = (0.229, 0.224, 0.225)
 
 
 class Backbone(nn.Module):
@@ -119,19 +119,6 @@ def build_craft() -> nn.Module:
 
 
 def page_batch(sizes: Sizes) -> torch.Tensor:
-    """Corners `[batch, 3, height, width]` of scikit-image's photo of a page, normalised.
-
-    The page is repeated where it is too small, and shifted from one image of the batch to the next.
-    """
-    import skimage
-    from PIL import Image
-
-    photo = Image.open(Path(skimage.__file__).parent / "data" / "page.png").convert("RGB")
-    pixels = torch.frombuffer(bytearray(photo.tobytes()), dtype=torch.uint8)
-    pixels = pixels.reshape(photo.height, photo.width, 3)
-    height, width = sizes["height"], sizes["width"]
-    repeats = (-(-height // photo.height), -(-width // photo.width), 1)
-    shifted = [pixels.roll((-31 * k, -47 * k), (0, 1)) for k in range(sizes["batch"])]
-    images = torch.stack([page.repeat(repeats)[:height, :width] for page in shifted])
-    mean, deviation = torch.tensor(_MEAN), torch.tensor(_DEVIATION)
-    return ((images / 255 - mean) / deviation).permute(0, 3, 1, 2).contiguous()
+    """Corners `[batch, 3, height, width]` of scikit-image's photo of a page, normalised."""
+    pages = [page(sizes["height"], sizes["width"], k) for k in range(sizes["batch"])]
+    return torch.from_numpy(np.concatenate(pages))
