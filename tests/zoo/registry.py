@@ -236,6 +236,27 @@ def _parseq(name: str, characters: int, slow: bool) -> ZooModel:
     )
 
 
+def _translation(name: str) -> ZooModel:
+    """An encoder-decoder with its decode loop: ids in, ids out, as many as it generates."""
+    return ZooModel(
+        name=name,
+        build=_late("translation", f"build_{name}"),
+        inputs=_translation_inputs,
+        symbols=(Symbol("batch", 1, 64), Symbol("tokens", 1, 256)),
+        axes=({0: "batch", 1: "tokens"}, {0: "batch", 1: "tokens"}),
+        example_sizes={"batch": 2, "tokens": 24},
+        check_sizes=_cases(("batch", "tokens"), (1, 1), (1, 16), (3, 37), (4, 64)),
+        precisions=("f32",),
+        needs=("torch", "transformers"),
+    )
+
+
+def _translation_inputs(sizes: Sizes) -> tuple[torch.Tensor, ...]:
+    from tests.zoo.translation import sentence_batch
+
+    return sentence_batch(sizes)
+
+
 def _table() -> dict[str, ZooModel]:
     entries = [_mnist_cnn()]
     entries += [_torchvision(name, free_size=True) for name in _FREE_SIZE_NETWORKS]
@@ -253,6 +274,10 @@ def _table() -> dict[str, ZooModel]:
     entries.append(
         _sequence("tcn", "build_temporal_network", "signal_batch", {0: "batch", 2: "steps"}, 4096)
     )
+    entries.append(
+        _sequence("lstm_tagger", "build_lstm_tagger", "word_batch", {0: "batch", 1: "words"}, 4096)
+    )
+    entries += [_translation(name) for name in ("t5", "bart")]
     entries.append(_parseq("parseq_5", 5, slow=False))
     entries.append(_parseq("parseq", 32, slow=True))
     return {entry.name: entry for entry in entries}

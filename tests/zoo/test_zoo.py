@@ -38,3 +38,24 @@ def test_every_symbol_is_used_and_sized(name: str) -> None:
     for sizes in (entry.example_sizes, *entry.check_sizes):
         assert set(sizes) == symbols
     assert len(entry.dynamic_shapes()) == len(entry.axes)
+
+
+@pytest.mark.needs("transformers")
+@pytest.mark.parametrize("name", ["t5", "bart"])
+def test_the_decode_loop_generates_what_the_library_generates(name: str) -> None:
+    import torch
+
+    from tests.zoo.translation import LONGEST
+
+    entry = zoo.model(name)
+    module = entry.build()
+    lengths = set()
+    for sizes in entry.check_sizes:
+        ids, mask = entry.inputs(sizes)
+        options = {"do_sample": False, "num_beams": 1, "max_new_tokens": LONGEST}
+        with torch.no_grad():
+            found = module(ids, mask)
+            wanted = module.model.generate(input_ids=ids, attention_mask=mask, **options)
+        assert torch.equal(found, wanted)
+        lengths.add(found.shape[1])
+    assert len(lengths) > 1  # some sentences end before the limit
