@@ -17,6 +17,7 @@ import torch
 from ranvier.errors import UnsupportedOperatorError
 from ranvier.frontends.fallback import Fallback, FallbackSummary
 from ranvier.frontends.findings import Finding, OperatorUse, missing_message, operator_uses
+from ranvier.frontends.torch.complex_numbers import COMPLEX
 from ranvier.frontends.torch.export import exported
 from ranvier.frontends.torch.segments import SegmentedBody, plan_segments
 from ranvier.frontends.torch.translations import TABLE
@@ -87,7 +88,7 @@ def survey(
 
 def supported_operators() -> list[str]:
     """The ATen overloads that have a translation, sorted: `aten.add.Tensor`, ..."""
-    return sorted(TABLE)
+    return sorted(TABLE.keys() | COMPLEX.keys())
 
 
 def _require_all(findings: Sequence[Finding]) -> None:

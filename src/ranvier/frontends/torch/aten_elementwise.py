@@ -23,7 +23,14 @@ _FLOATING = {
     "special_log1p": "log1p", "special_exp2": "exp2", "silu": "silu", "mish": "mish",
     "hardsigmoid": "hard_sigmoid", "hardswish": "hard_swish",
 }  # fmt: skip
-_SAME = {"neg": "neg", "abs": "abs", "sign": "sign", "sgn": "sign", "relu": "relu"}
+_SAME = {
+    "neg": "neg",
+    "_neg_view": "neg",
+    "abs": "abs",
+    "sign": "sign",
+    "sgn": "sign",
+    "relu": "relu",
+}
 _ROUNDING = {"floor": "floor", "ceil": "ceil", "round": "round", "trunc": "trunc", "fix": "trunc"}
 _TESTS = {
     "isnan": ("is_nan", "not_equal"), "isfinite": ("is_finite", "equal"),

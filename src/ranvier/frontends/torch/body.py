@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,16 @@ from ranvier.frontends.findings import Finding
 from ranvier.frontends.torch.arguments import bind, plain
 from ranvier.frontends.torch.aten_data_sizes import MOST
 from ranvier.frontends.torch.call import Call, Expected, Refusal
+from ranvier.frontends.torch.complex_numbers import (
+    BY_PARTS,
+    COMPLEX,
+    Pair,
+    holds_pairs,
+    is_complex,
+    joined,
+    part_of,
+    real_dtype,
+)
 from ranvier.frontends.torch.custom import custom_operator, expand
 from ranvier.frontends.torch.dtypes import from_torch, to_array
 from ranvier.frontends.torch.functional import functional_name
@@ -36,7 +47,7 @@ from ranvier.frontends.torch.symbols import Symbols
 from ranvier.frontends.torch.translations import ASSERTIONS, TABLE
 from ranvier.frontends.torch.untranslated import REASONS
 from ranvier.ir.dim import Dim
-from ranvier.ir.dtype import BF16, I64
+from ranvier.ir.dtype import BF16, I64, DType
 from ranvier.ir.graph import GraphBuilder, TensorType, Value
 
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
@@ -143,6 +154,8 @@ class Body:
         start = len(self.builder.nodes)
         call, returned = self._called(node, name, source)
         self._agree(call, returned)
+        if holds_pairs(returned):
+            return returned
         names = {v: n for v, n in result_names(node, returned).items() if n not in self._named}
         self._named |= set(names.values())
         return rename(self.builder.nodes, start, names, returned)
@@ -150,6 +163,8 @@ class Body:
     def _called(self, node: FxNode, name: str, source: str) -> tuple[Call, Any]:
         translate, custom = TABLE.get(name), custom_operator(node.target)
         inside = HIGHER_ORDER.get(name)
+        if is_complex(node):
+            return self._complex(node, name, source)
         if inside is not None:
             sizes = self.new_sizes(node)
             call = self.call(node, source, sizes)
@@ -166,6 +181,28 @@ class Body:
             return call, translate(call, **arguments)
         except CompileError as error:  # a rule of the IR that this use does not keep to
             raise Refusal(error.args[0].split("\n")[0]) from error
+
+    def _complex(self, node: FxNode, name: str, source: str) -> tuple[Call, Any]:
+        """An operator of complex numbers: one of its own, or the same for both parts."""
+        call = self.call(node, source)
+        own, translate = COMPLEX.get(name), TABLE.get(name)
+        if own is not None:
+            return call, own(call, **bind(node, own, self._complex_argument))
+        if name not in BY_PARTS or translate is None:
+            raise Refusal("is not supported on complex numbers")
+        parts = []
+        for part in ("real", "imag"):
+            resolve = partial(self._part, part)
+            parts.append(translate(call, **bind(node, translate, resolve)))
+        return call, joined(*parts)
+
+    def _complex_argument(self, argument: Any) -> Any:
+        """A complex element type says no more than that the result is complex."""
+        is_type = isinstance(argument, torch.dtype) and real_dtype(argument) is not None
+        return None if is_type else self.resolve(argument)
+
+    def _part(self, part: str, argument: Any) -> Any:
+        return part_of(self._complex_argument(argument), part)
 
     def call(self, node: FxNode, source: str = "", sizes: Sequence[Dim] = ()) -> Call:
         """What a translation sees of a node."""
@@ -237,8 +274,9 @@ class Body:
         A size that is written differently is the same number: from here on it is written as the
         shape rules of the IR write it.
         """
-        results = (returned,) if isinstance(returned, Value) else returned
-        for value, expected in zip(results, call.expected, strict=True):
+        results = returned if isinstance(returned, tuple) else (returned,)
+        for found, expected in zip(results, call.expected, strict=True):
+            value = found.real if isinstance(found, Pair) else found
             if value is None or expected is None or value.type == expected:
                 continue
             if value.dtype != expected.dtype or not same_sizes(value.shape, expected.shape):
@@ -253,15 +291,20 @@ class Body:
         return None if container is None else container[node.args[1]]
 
     def _expected(self, found: Any) -> tuple[Expected, ...]:
-        if isinstance(found, torch.Tensor):
-            return (self.type(found),)
-        if isinstance(found, (tuple, list)):
-            return tuple(self.type(v) if isinstance(v, torch.Tensor) else None for v in found)
-        return (None,)
+        leaves = found if isinstance(found, (tuple, list)) else (found,)
+        return tuple(
+            self._part_type(leaf) if isinstance(leaf, torch.Tensor) else None for leaf in leaves
+        )
+
+    def _part_type(self, tensor: torch.Tensor) -> TensorType:
+        """The type of a tensor, or of the parts of a complex one."""
+        return self._type(tensor, from_torch(real_dtype(tensor.dtype) or tensor.dtype))
 
     def type(self, tensor: torch.Tensor) -> TensorType:
         """The IR's type of a tensor; raises Refusal when it has none."""
-        dtype = from_torch(tensor.dtype)
+        return self._type(tensor, from_torch(tensor.dtype))
+
+    def _type(self, tensor: torch.Tensor, dtype: DType | None) -> TensorType:
         if dtype is None:
             raise Refusal(f"the element type {tensor.dtype} is not supported")
         if tensor.layout != torch.strided:
@@ -289,9 +332,14 @@ class Body:
             raise Refusal(f"reads a tensor of {kind}, which has no native form")
         return value
 
-    def _constant(self, origin: Origin) -> Value:
+    def _constant(self, origin: Origin) -> Any:
         """A constant for a parameter, buffer or literal; one for all tensors that share memory."""
         tensor = origin.tensor.detach()
+        if tensor.is_complex():
+            parts = {"real": tensor.real, "imag": tensor.imag}
+            return Pair(
+                *(self._constant(Origin(f"{origin.name}.{k}", v)) for k, v in parts.items())
+            )
         key = (
             tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype
         )  # fmt: skip

@@ -22,6 +22,8 @@ from ranvier.frontends.torch import (
     aten_strides,
     aten_views,
     aten_windows,
+    complex_numbers,
+    fourier,
     torchvision_nms,
 )
 from ranvier.frontends.torch.registry import TABLE
@@ -48,6 +50,8 @@ GROUPS = (
     aten_strides,
     aten_views,
     aten_windows,
+    complex_numbers,
+    fourier,
     torchvision_nms,
 )
 

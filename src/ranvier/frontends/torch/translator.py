@@ -21,6 +21,7 @@ from ranvier.frontends.findings import Finding
 from ranvier.frontends.torch import trees
 from ranvier.frontends.torch.body import Body, Origin
 from ranvier.frontends.torch.call import Refusal
+from ranvier.frontends.torch.complex_numbers import Pair
 from ranvier.frontends.torch.source_lines import line_of_node
 from ranvier.frontends.torch.symbols import Symbols, symbols_of
 from ranvier.ir.dim import Polynomial
@@ -140,6 +141,8 @@ class Translator:
     def _output(self, argument: Any, path: str) -> Any:
         try:
             value = self._body.resolve(argument)
+            if isinstance(value, Pair):
+                raise Refusal("is complex: return torch.view_as_real of it")
         except Refusal as refusal:
             self.findings.append(Finding("output", _source(argument), f"{path} {refusal}"))
             return None

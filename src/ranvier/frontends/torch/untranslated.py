@@ -4,7 +4,6 @@ from __future__ import annotations
 
 _RANDOM = "draws random numbers: pass them to forward as an input"
 _GRADIENT = "computes a gradient, as in training: compile the forward pass alone"
-_COMPLEX = "works on complex numbers, which Ranvier has no element type for"
 _DATA_DEPENDENT = "gives a number of elements that depends on data"
 _STATISTICS = "writes running statistics, as in training: call model.eval() first"
 _IN_PLACE = "changes the size of a tensor in place"
@@ -21,10 +20,6 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
     _GRADIENT: (
         "_adaptive_avg_pool2d_backward.default", "avg_pool2d_backward.default",
         "convolution_backward.default", "max_pool2d_with_indices_backward.default",
-    ),
-    _COMPLEX: (
-        "_fft_c2c.default", "_fft_c2r.default", "_fft_r2c.default", "complex.default",
-        "polar.default", "view_as_complex.default", "view_as_real.default",
     ),
     _DATA_DEPENDENT: ("unique_dim.default",),
     _STATISTICS: ("_native_batch_norm_legit.default",),
