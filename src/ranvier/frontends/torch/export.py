@@ -17,7 +17,6 @@ from torch.export import ExportedProgram
 
 from ranvier.errors import CompileError
 from ranvier.frontends.torch.custom import custom_operator
-from ranvier.frontends.torch.export_failures import decomposition_failure, failure
 from ranvier.frontends.torch.functional import is_translatable
 from ranvier.frontends.torch.translations import TABLE
 from ranvier.frontends.torch.whole_recurrences import whole_recurrences
@@ -49,6 +48,8 @@ def exported(
         try:
             functional: ExportedProgram = program.run_decompositions(decompositions())
         except Exception as error:
+            from ranvier.frontends.torch.export_failures import decomposition_failure
+
             raise decomposition_failure(error) from error
         _refuse_mutation(functional)
         return functional
@@ -83,6 +84,9 @@ def _program(
                 model, tuple(args), named, dynamic_shapes=dynamic_shapes, strict=False
             )
     except Exception as error:
+        # imported here because it needs torch._dynamo, which takes seconds to load
+        from ranvier.frontends.torch.export_failures import failure
+
         raise failure(model, args, named, dynamic_shapes, error) from error
 
 
