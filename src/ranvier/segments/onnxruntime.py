@@ -16,6 +16,10 @@ _TYPES = {
 }  # fmt: skip
 """`onnx.TensorProto.DataType` by dtype name."""
 _ERRORS_ONLY = 3
+_abandoned: list[Any] = []
+"""Sessions of the parent in a forked child: their threads are gone, and to end them would wait for
+those for ever.
+"""
 
 
 class OnnxRuntimeSegment:
@@ -40,7 +44,8 @@ class OnnxRuntimeSegment:
     ) -> None:
         """Compute `results` in place; such a segment has no sizes."""
         if os.getpid() != self._process:
-            self._open()  # a forked child has none of the threads of its parent's session
+            _abandoned.append(self._session)
+            self._open()
         binding = self._session.io_binding()
         for name, t, kind in zip(self._inputs, operands, self._operands, strict=True):
             binding.bind_input(name, "cpu", 0, kind, t.shape, t.address)

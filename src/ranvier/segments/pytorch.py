@@ -17,6 +17,7 @@ import ctypes
 import importlib
 import importlib.util
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -52,7 +53,7 @@ class TorchSegment:
         """Raises FrameworkError when PyTorch, an operator or a type is missing, or for a document
         that is not of this form. PyTorch's threads are those of its process: `threads` is unused.
         """
-        self._torch = framework_module("torch")
+        self._torch, self._process = framework_module("torch"), os.getpid()
         parsed = _parsed(document)
         self._operands = [self._dtype(name) for name in operands]
         self._results = [self._dtype(name) for name in results]
@@ -67,6 +68,11 @@ class TorchSegment:
         self, operands: Sequence[Tensor], sizes: Sequence[int], results: Sequence[Tensor]
     ) -> None:
         """Compute `results`; operands are read where they lie."""
+        if os.getpid() != self._process:
+            # The threads of the parent's PyTorch are gone, and waiting for them never ends; PyTorch
+            # sets its own worker processes to one thread, too.
+            self._torch.set_num_threads(1)
+            self._process = os.getpid()
         given = [self._view(t, d) for t, d in zip(operands, self._operands, strict=True)]
         environment: Environment = (given, sizes, [])
         with self._torch.no_grad():
