@@ -7,13 +7,23 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from onnx import AttributeProto, NodeProto
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, TypeProto
 from onnx.helper import get_attribute_value
 
 from ranvier.frontends.onnx.refusal import Refusal
 from ranvier.frontends.onnx.registry import Translate
 from ranvier.frontends.onnx.value_list import Result
 
+_KINDS: dict[str, type] = {
+    "int": int,
+    "float": float,
+    "str": str,
+    "GraphProto": GraphProto,
+    "TensorProto": TensorProto,
+    "TypeProto": TypeProto,
+    "None": type(None),
+}
+"""Types by their names in the annotations of translations."""
 _NO_EFFECT = frozenset({"consumed_inputs", "training_mode", "momentum", "seed"})
 """Attributes that change no result in inference, when their value is zero or beside the point."""
 
@@ -35,6 +45,7 @@ def bind(
     bound = {}
     for name, value in attributes.items():
         if name in shape.attributes:
+            _require_kind(name, value, shape.attributes[name])
             bound[name] = value
         elif name == "training_mode" and value:
             raise Refusal("is in training mode")
@@ -44,6 +55,16 @@ def bind(
     if missing:
         raise Refusal(f"lacks the attribute {', '.join(sorted(missing))}")
     return given, bound
+
+
+def _require_kind(name: str, value: Any, annotation: str) -> None:
+    """Refuses a value that is not of the type that a translation says it takes."""
+    annotation = annotation.replace("Ints", "tuple[int, ...]")
+    kinds = [kind for mark, kind in _KINDS.items() if mark in annotation]
+    items = value if isinstance(value, tuple) else (value,)
+    is_list = "tuple[" in annotation
+    if isinstance(value, tuple) != is_list or not all(isinstance(i, tuple(kinds)) for i in items):
+        raise Refusal(f"has an attribute {name} of {type(value).__name__}, expected {annotation}")
 
 
 def attributes_of(node: NodeProto) -> dict[str, Any]:
@@ -75,7 +96,7 @@ class _Shape:
             i for i, p in enumerate(plain) if p.default is p.empty and "None" not in p.annotation
         ]
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-        self.attributes = frozenset(p.name for p in named)
+        self.attributes = {p.name: str(p.annotation) for p in named}
         self.mandatory = frozenset(p.name for p in named if p.default is p.empty)
 
 
