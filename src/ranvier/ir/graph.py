@@ -208,12 +208,23 @@ class GraphBuilder:
         return results
 
     def finish(
-        self, outputs: Sequence[Value], output_names: Sequence[str] = (), **trees: object
+        self,
+        outputs: Sequence[Value],
+        output_names: Sequence[str] = (),
+        input_tree: object = None,
+        output_tree: object = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> Graph:
-        """The graph; `trees` are `input_tree` and `output_tree`."""
-        names = tuple(output_names) or _different([value.name for value in outputs])
+        """The graph; outputs are called like their values unless names are given."""
         return Graph(
-            self.name, tuple(self.inputs), tuple(outputs), tuple(self.nodes), names, **trees
+            self.name,
+            tuple(self.inputs),
+            tuple(outputs),
+            tuple(self.nodes),
+            tuple(output_names) or _different([value.name for value in outputs]),
+            input_tree,
+            output_tree,
+            metadata or {},
         )
 
 
