@@ -236,6 +236,24 @@ def _parseq(name: str, characters: int, slow: bool) -> ZooModel:
     )
 
 
+def _detector(name: str, batches: bool) -> ZooModel:
+    """A detector that returns as many boxes as it finds; one image at a time without `batches`."""
+    axes = {0: "batch", 2: "height", 3: "width"} if batches else {2: "height", 3: "width"}
+    sides = (Symbol("height", 64, 1024), Symbol("width", 64, 1024))
+    shapes = ((1, 64, 64), (2, 75, 93), (3, 128, 96)) if batches else ((64, 64), (75, 93))
+    return ZooModel(
+        name=name,
+        build=_late("detection", f"build_{name}"),
+        inputs=_late_inputs("detection", "picture_batch"),
+        symbols=((Symbol("batch", 1, 64), *sides) if batches else sides),
+        axes=(axes,),
+        example_sizes=dict(zip(axes.values(), (2, 128, 96) if batches else (128, 96), strict=True)),
+        check_sizes=_cases(tuple(axes.values()), *shapes),
+        precisions=("f32",),
+        needs=("torch", "torchvision"),
+    )
+
+
 def _translation(name: str) -> ZooModel:
     """An encoder-decoder with its decode loop: ids in, ids out, as many as it generates."""
     return ZooModel(
@@ -277,6 +295,7 @@ def _table() -> dict[str, ZooModel]:
     entries.append(
         _sequence("lstm_tagger", "build_lstm_tagger", "word_batch", {0: "batch", 1: "words"}, 4096)
     )
+    entries += [_detector("yolo", batches=True), _detector("ssd", batches=False)]
     entries += [_translation(name) for name in ("t5", "bart")]
     entries.append(_parseq("parseq_5", 5, slow=False))
     entries.append(_parseq("parseq", 32, slow=True))

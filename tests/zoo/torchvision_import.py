@@ -2,7 +2,7 @@
 
 Importing torchvision registers shape functions for `torchvision::nms` and `torchvision::qnms`;
 where its native library does not load these names are unknown and the import fails. Defining
-the names first is enough for the models, none of which calls them.
+the names first is enough for models that call none of them; detectors get `nms` in Python.
 """
 
 from __future__ import annotations
@@ -37,3 +37,31 @@ def import_torchvision_models() -> ModuleType:
 
     models: ModuleType = torchvision.models
     return models
+
+
+def import_torchvision_operators() -> ModuleType:
+    """The module `torchvision.ops`; `nms` computes where the native library does not load, too."""
+    define_detection_operators()
+    import torchvision.ops
+
+    operators: ModuleType = torchvision.ops
+    if not torch._C._dispatch_has_kernel_for_dispatch_key("torchvision::nms", "CPU"):
+        torch.library.impl("torchvision::nms", "CPU", _nms)
+        torchvision.ops.boxes._assert_has_ops = lambda: None
+    return operators
+
+
+def _nms(boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torch.Tensor:
+    """As torchvision's C++ code: in the order of scores, a box drops later ones that overlap it."""
+    order = scores.argsort(descending=True, stable=True)
+    low, high = boxes[order, :2], boxes[order, 2:]
+    areas = (high - low).prod(1)
+    dropped = torch.zeros(len(order), dtype=torch.bool)
+    for i in range(len(order)):
+        if dropped[i]:
+            continue
+        shared = (torch.minimum(high, high[i]) - torch.maximum(low, low[i])).clamp(min=0).prod(1)
+        overlaps = shared / (areas[i] + areas - shared) > iou_threshold
+        overlaps[: i + 1] = False
+        dropped |= overlaps
+    return order[~dropped]
