@@ -29,6 +29,7 @@ CASES: dict[str, Callable[[str], Iterator[Case]]] = {
     "resize": window_cases.resizes,
     "selection": operator_cases.selection,
 }
+OWN_TESTS = ("control", "foreign")
 GROUP_OF = {entry.name: name for name, group in GROUPS.items() for entry in group}
 FLUSHED = 128 * 2.0**-126  # a product of a number and one that was flushed
 TOGETHER = 60  # cases compiled as one graph
@@ -42,8 +43,9 @@ def cases_of(op: str) -> list[Case]:
     return list(own() if own else CASES[GROUP_OF[op]](op))
 
 
-# Branches, loops and sizes from data have tests of their own: test_control.py.
-@pytest.mark.parametrize("op", [op for op in OPERATORS if GROUP_OF[op] != "control"])
+# Branches, loops and sizes from data have tests of their own, test_control.py, and so has what a
+# framework computes, test_foreign.py.
+@pytest.mark.parametrize("op", [op for op in OPERATORS if GROUP_OF[op] not in OWN_TESTS])
 def test_operator(op: str) -> None:
     check_cases(op, cases_of(op), NATIVE)
 

@@ -68,7 +68,7 @@ def test_a_forked_child_opens_the_segment_again() -> None:
 def test_errors_have_a_type() -> None:
     with pytest.raises(FrameworkError, match="cannot run a segment"):
         open_segment("onnxruntime", b"no model", ["f32"], ["f32"])
-    with pytest.raises(FrameworkError, match="com.microsoft:Nothing"):
+    with pytest.raises(FrameworkError, match=r"com\.microsoft:Nothing"):
         open_segment("onnxruntime", model(op="Nothing"), ["f32"], ["f32"])
     with pytest.raises(FrameworkError, match="1 inputs and 1 outputs, for 2 and 1"):
         open_segment("onnxruntime", model(), ["f32", "f32"], ["f32"])

@@ -111,10 +111,12 @@ junk = st.recursive(
 @given(st.lists(junk, max_size=3), st.lists(junk, max_size=2))
 @settings(max_examples=200, deadline=None)
 def test_any_document_is_opened_or_refused_by_name(calls: list[Any], results: list[Any]) -> None:
+    message = "segment"
     try:
         open_segment("torch", document(calls, results), ["f32"], ["f32"])
     except FrameworkError as error:
-        assert "segment" in str(error)
+        message = str(error)
+    assert "segment" in message or "no operator" in message
 
 
 def test_what_does_not_fit_is_an_error_of_the_call() -> None:
@@ -122,7 +124,7 @@ def test_what_does_not_fit_is_an_error_of_the_call() -> None:
     text = document([RENORM], [{"call": 0}])
     with pytest.raises(FrameworkError, match=r"shape \(2, 3\) where the artifact expects \(3, 2\)"):
         open_segment("torch", text, ["f32"], ["f32"]).run([tensor(x)], [], [tensor(y)])
-    with pytest.raises(FrameworkError, match="float32 where the artifact expects torch.int32"):
+    with pytest.raises(FrameworkError, match=r"float32 where the artifact expects torch\.int32"):
         open_segment("torch", text, ["f32"], ["i32"]).run([tensor(x)], [], [tensor(y)])
     text = document([call("aten.matmul.default", {"operand": 0}, {"operand": 0})], [{"call": 0}])
     with pytest.raises(FrameworkError, match=r"aten.matmul.default failed in PyTorch"):
@@ -139,6 +141,7 @@ def test_unknown_framework_and_element_type() -> None:
 def test_a_forked_child_does_not_wait_for_the_threads_of_its_parent() -> None:
     import torch
 
+    before = torch.get_num_threads()
     torch.set_num_threads(2)
     x = np.random.default_rng(0).standard_normal((512, 512)).astype(np.float32)
     text = document([call("aten.special_bessel_j0.default", {"operand": 0})], [{"call": 0}])
@@ -155,4 +158,4 @@ def test_a_forked_child_does_not_wait_for_the_threads_of_its_parent() -> None:
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    torch.set_num_threads(1)
+    torch.set_num_threads(before)

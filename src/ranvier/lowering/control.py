@@ -87,6 +87,18 @@ def lower_loop(lowering: Lowering, node: Node) -> None:
         _shaped(t, v.shape) for t, v in zip(current[conditional:], node.results, strict=False)
     ]
     lowering.tensors.update(zip(node.results, [*results, *collected], strict=True))
+    if any(other.op == "foreign" for other in lowering.graph.nodes):
+        _settle(lowering, node.results[:carried])
+
+
+def _settle(lowering: Lowering, values: Sequence[Value]) -> None:
+    """Copy what a loop carried out of its pairs: which buffer of a pair is the current one is known
+    to native code alone, and only until it returns to have a framework run.
+    """
+    for value in values:
+        settled = lowering.temporary(value.type)
+        lowering.write_nest(value, settled)
+        lowering.tensors[value] = settled
 
 
 def _pair(lowering: Lowering, value: Value) -> tuple[Tensor, Tensor]:
