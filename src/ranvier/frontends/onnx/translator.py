@@ -15,6 +15,7 @@ from ranvier.frontends.onnx.dtypes import from_onnx, to_array
 from ranvier.frontends.onnx.elementwise import SAME_SHAPE
 from ranvier.frontends.onnx.frame import Frame
 from ranvier.frontends.onnx.functions import Body, Opsets, model_function, standard_function
+from ranvier.frontends.onnx.naming import renamed
 from ranvier.frontends.onnx.provenance import source_of
 from ranvier.frontends.onnx.refusal import Refusal
 from ranvier.frontends.onnx.refused import REASONS
@@ -61,6 +62,7 @@ class Translator:
         self._symbols = Symbols(dims)
         self._frame = Frame(GraphBuilder(name))
         self._statements: dict[str, _Statement] = {}
+        self._names: dict[Value, str] = {}
 
     def run(self) -> Graph:
         """The graph; operators with a finding that has a reason are left out of it."""
@@ -136,8 +138,9 @@ class Translator:
                 trees += leaves
         tree = trees[0] if len(trees) == 1 else {"tuple": trees}
         has_lists = len(trees) != len(outputs) or any("list" in str(each) for each in trees)
-        nested = {"output_tree": tree} if has_lists else {}
-        return without_dead_nodes(self._frame.builder.finish(outputs, names, **nested))
+        nested = tree if has_lists else None
+        finished = self._frame.builder.finish(outputs, names, output_tree=nested)
+        return renamed(without_dead_nodes(finished), self._names)
 
     # Names ----------------------------------------------------------------------------------------
     def _resolve(self, scope: Scope, name: str) -> Result | Missing:
@@ -169,6 +172,8 @@ class Translator:
             results = self._node(node, place, readers)
             for name, result in zip(node.output, results, strict=False):
                 place.scope.set(name, result)
+                if isinstance(result, Value) and place.depth == 0 and name:
+                    self._names.setdefault(result, name)
 
     def _node(self, node: NodeProto, place: Place, readers: Mapping[str, int]) -> Sequence[Entry]:
         """What a node's results become; a finding tells why they are missing."""
