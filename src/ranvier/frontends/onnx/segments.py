@@ -99,9 +99,12 @@ class TrialTranslator(Translator):
             return
         given = symbols_of([tuple(value.shape) for value in self._frame.builder.inputs])
         for index, node in enumerate(nodes):
-            start = len(self.findings)
-            results = self._node(node, place, {})
-            reason = self._reason(node, self.findings[start:], results)
+            start, custom = len(self.findings), custom_operator(node)
+            results: Sequence[Entry] = [MISSING] * len(node.output)
+            reason = "has a NumPy definition alone"
+            if custom is None or custom.decomposition is not None:
+                results = self._node(node, place, {})
+                reason = self._reason(node, self.findings[start:], results)
             if reason:
                 self._refused[index] = reason
                 results = self._stand_ins(node, reason, place)
@@ -114,9 +117,6 @@ class TrialTranslator(Translator):
         self, node: NodeProto, findings: Sequence[Finding], results: Sequence[Entry]
     ) -> str:
         """Why a node is not native; empty when it is."""
-        custom = custom_operator(node)
-        if custom is not None and custom.decomposition is None:
-            return "has a NumPy definition alone"
         reasons = [finding.reason for finding in findings if finding.reason]
         if reasons:
             return reasons[-1]

@@ -27,7 +27,7 @@ from ranvier.frontends.torch.body import Body
 from ranvier.frontends.torch.call import Refusal
 from ranvier.frontends.torch.custom import custom_operator
 from ranvier.frontends.torch.functional import functional_name
-from ranvier.frontends.torch.results import rename
+from ranvier.frontends.torch.results import rename, stand_in
 from ranvier.frontends.torch.source_lines import line_of_node
 from ranvier.frontends.torch.symbols import Symbols
 from ranvier.frontends.torch.translator import Translator
@@ -87,12 +87,14 @@ class TrialBody(Body):
         self.refused: dict[FxNode, str] = {}
 
     def _translate(self, node: FxNode) -> Any:
-        start = len(self.findings)
-        result = super()._translate(node)
-        reasons = [finding.reason for finding in self.findings[start:] if finding.reason]
-        custom = custom_operator(node.target)
+        custom, start = custom_operator(node.target), len(self.findings)
         if custom is not None and custom.decomposition is None:
-            reasons = ["has a NumPy definition alone"]
+            reason = "has a NumPy definition alone"
+            self.findings.append(Finding(functional_name(node), line_of_node(node), reason))
+            result = stand_in(node, self.symbols)
+        else:
+            result = super()._translate(node)
+        reasons = [finding.reason for finding in self.findings[start:] if finding.reason]
         if reasons:
             self.refused[node] = reasons[-1]
         return result
@@ -310,23 +312,34 @@ def _place(known: list[Any], entry: Any) -> int:
 def _require_no_obstacles(refused: dict[FxNode, str], findings: Sequence[Finding]) -> None:
     """Raises UnsupportedOperatorError for what no segment can hold; all of it at once."""
     obstacles = [
-        Finding(functional_name(node) if _is_operator(node) else str(node.target), source, reason)
+        Finding(_name(node), line_of_node(node), f"{why}; a segment cannot hold it: {each}")
         for node, why in refused.items()
-        for source in (line_of_node(node),)
-        for reason in (
-            f"{why}; PyTorch cannot run it in a segment: {each}" for each in _obstacles(node)
-        )
+        for each in _obstacles(node)
     ]
     obstacles += [finding for finding in findings if finding.operator == "output"]
     if obstacles:
         raise UnsupportedOperatorError(missing_message(operator_uses(obstacles)))
 
 
+def _name(node: FxNode) -> str:
+    """The operator, also behind the node that PyTorch wraps around one that writes arguments."""
+    if _is_operator(node):
+        return functional_name(node)
+    return str(node.args[0] if _is_mutating(node) else node.target)
+
+
+def _is_mutating(node: FxNode) -> bool:
+    return str(node.target).startswith("auto_functionalized")
+
+
 def _obstacles(node: FxNode) -> Iterator[str]:
-    if not _is_operator(node):
+    if _is_mutating(node):
+        yield "it writes one of its arguments"
+        return
+    if not isinstance(node.target, torch._ops.OpOverload):
         yield "it is none of the operators in torch.ops"
         return
-    if node.target._schema.is_mutable:  # type: ignore[union-attr]
+    if node.target._schema.is_mutable:
         yield "it writes one of its arguments"
     if node.meta.get("unbacked_bindings"):
         yield "its result has a size that depends on data"
