@@ -7,43 +7,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 import ranvier
 from ranvier.errors import InputError
+from tests.zoo.ocr import FILES, LARGE, OUTSIDE, SIZES, Error, Size, errors, images, session
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "ocr"
-MODELS = ("detection", "orientation", "recognition")
 NEEDS = pytest.mark.needs("onnx", "onnxruntime", "rapidocr_onnxruntime", "skimage", "PIL")
-
-# (batch, height, width). Detection halves five times and doubles again, so its own additions fit
-# where 29 to 32 pixels are left over 32s; recognition needs one row after its last pooling.
-SIZES = {
-    "detection": (
-        (1, 32, 32), (1, 61, 94), (2, 64, 96), (1, 96, 32), (1, 127, 160), (3, 64, 64),
-        (1, 128, 255), (1, 190, 62), (1, 256, 320), (1, 352, 480),
-    ),
-    "orientation": (
-        (1, 48, 192), (6, 48, 192), (2, 33, 47), (1, 64, 320), (1, 97, 40), (3, 40, 41),
-        (1, 48, 33), (4, 49, 191), (1, 128, 128), (2, 60, 100),
-    ),
-    "recognition": (
-        (1, 48, 320), (6, 48, 320), (1, 48, 33), (2, 48, 500), (1, 48, 7), (1, 47, 321),
-        (1, 64, 127), (3, 33, 99), (1, 80, 81), (2, 71, 250),
-    ),
-}  # fmt: skip
-LARGE = {
-    "detection": ((1, 736, 1472), (1, 960, 959), (2, 544, 736)),
-    "orientation": ((17, 48, 192), (1, 500, 333)),
-    "recognition": ((1, 48, 2500), (16, 48, 640)),
-}
-TOLERANCE = {"f32": 1e-4, "bf16": 0.1}
-OUTSIDE = {"detection": (1, 50, 64), "recognition": (1, 81, 320)}
+TOLERANCE = 1e-4
+MEAN_TOLERANCE_BF16 = {"detection": 5e-3, "orientation": 3e-2, "recognition": 1e-5}
+"""Detection is made to be steep at the borders of text, so single pixels there differ by much;
+recognition has 6625 classes, almost all of them with a probability near zero.
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -67,43 +47,23 @@ def _compiled(folder: Path, precision: str) -> Path:
     return folder
 
 
-def _session(model: str) -> Any:
-    import onnxruntime
-    from compile_models import onnx_file
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    return onnxruntime.InferenceSession(onnx_file(model), options)
-
-
-def _images(size: tuple[int, int, int]) -> Any:
-    batch, height, width = size
-    random = np.random.default_rng(height * width)
-    return random.uniform(-1, 1, (batch, 3, height, width)).astype(np.float32)
-
-
-def _errors(folder: Path, precision: str, model: str, sizes: Any) -> Iterator[float]:
-    session = _session(model)
-    with ranvier.load(folder / f"{model}.{precision}.rvr") as compiled:
-        for size in sizes:
-            images = _images(size)
-            (wanted,) = session.run(None, {"x": images})
-            found = compiled(images)
-            assert found.shape == wanted.shape
-            yield float(np.abs(found - wanted).max())
+def _errors(folder: Path, precision: str, model: str, sizes: Sequence[Size]) -> list[Error]:
+    return list(errors(folder / f"{model}.{precision}.rvr", model, sizes))
 
 
 @NEEDS
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", FILES)
 def test_one_artifact_is_right_at_ten_sizes(model: str, artifacts: Path) -> None:
-    assert max(_errors(artifacts, "f32", model, SIZES[model])) < TOLERANCE["f32"]
+    for error in _errors(artifacts, "f32", model, SIZES[model]):
+        assert error.greatest < TOLERANCE, error.size
 
 
 @NEEDS
 @pytest.mark.slow
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", FILES)
 def test_one_artifact_is_right_at_large_sizes(model: str, artifacts: Path) -> None:
-    assert max(_errors(artifacts, "f32", model, LARGE[model])) < TOLERANCE["f32"]
+    for error in _errors(artifacts, "f32", model, LARGE[model]):
+        assert error.greatest < TOLERANCE, error.size
 
 
 @NEEDS
@@ -113,15 +73,16 @@ def test_sizes_that_the_model_itself_cannot_take_are_refused(model: str, artifac
         ranvier.load(artifacts / f"{model}.f32.rvr") as compiled,
         pytest.raises(InputError, match="mismatch_at_"),
     ):
-        compiled(_images(OUTSIDE[model]))
+        compiled(images(OUTSIDE[model]))
 
 
 @NEEDS
 @pytest.mark.slow
 def test_bf16_is_close_and_reads_the_same_page(tmp_path: Path) -> None:
     folder = _compiled(tmp_path, "bf16")
-    for model in MODELS:
-        assert max(_errors(folder, "bf16", model, SIZES[model])) < TOLERANCE["bf16"]
+    for model in FILES:
+        found = _errors(folder, "bf16", model, SIZES[model])
+        assert max(error.mean for error in found) < MEAN_TOLERANCE_BF16[model]
     from PIL import Image
     from read_text import load_reader, pictures
 
@@ -137,7 +98,7 @@ def test_the_text_is_that_of_onnx_runtime(artifacts: Path) -> None:
     from recognition import alphabet_of
 
     ours = load_reader(artifacts, "f32")
-    sessions = [_session(model) for model in MODELS]
+    sessions = [session(model) for model in FILES]
     alphabet = sessions[2].get_modelmeta().custom_metadata_map["character"]
     networks = [lambda x, s=s: s.run(None, {"x": x})[0] for s in sessions]
     theirs = Reader(*networks, alphabet_of(alphabet))
