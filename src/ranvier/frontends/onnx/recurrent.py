@@ -1,25 +1,28 @@
 """Recurrent layers: RNN, GRU and LSTM, in all directions.
 
-What the input contributes to the gates is one matrix product over the whole sequence; a step adds
-what the state contributes.
+What the input contributes to the gates is one matrix product over the whole sequence; a loop over
+its steps adds what the state contributes, so the length may be symbolic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ranvier.frontends.onnx.activations import Activation, activations_of
 from ranvier.frontends.onnx.call import Call, static
+from ranvier.frontends.onnx.control import emit_loop, slice_of
+from ranvier.frontends.onnx.frame import Frame
 from ranvier.frontends.onnx.refusal import Refusal
 from ranvier.frontends.onnx.registry import onnx_operator
+from ranvier.ir.dim import Dim
 from ranvier.ir.dtype import I64
 from ranvier.ir.graph import Value
 
 State = tuple[Value, ...]
-Step = Callable[[Value, State], State]
-MOST_STEPS = 512
-"""Sequences are written out step by step, up to this length."""
+Step = Callable[[Call, Value, State, "Weights"], State]
+"""(the node inside the loop, what the input contributes, states, weights) -> the next states."""
+Weights = Sequence[Value | None]
 _DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 
 
@@ -90,13 +93,24 @@ def _layer(
     )  # fmt: skip
 
 
-def _run(layer: _Layer, step_of: Callable[[int], tuple[Value, Step]]) -> tuple[Value, ...]:
-    """(outputs, last states...); `step_of` gives the gates' share of the input, and the step."""
+@dataclass(frozen=True)
+class _Direction:
+    """What one direction of a layer does: the input's share of the gates, weights, the step."""
+
+    gates: Value
+    weights: Weights
+    step: Step
+
+
+def _run(layer: _Layer, direction_of: Callable[[int], _Direction]) -> tuple[Value, ...]:
+    """(outputs, last states...)."""
     call = layer.call
     outputs, finals = [], []
     for i, backwards in enumerate(layer.directions):
-        gates, step = step_of(i)
-        rows, state = _walk(layer, _reversed(layer, gates) if backwards else gates, step, i)
+        direction = direction_of(i)
+        if backwards:
+            direction = replace(direction, gates=_reversed(layer, direction.gates))
+        rows, state = _walk(layer, direction, layer.first_states(i))
         outputs.append(_reversed(layer, rows) if backwards else rows)
         finals.append(state)
     sequence, batch = layer.x.shape[:2]
@@ -113,32 +127,28 @@ def _run(layer: _Layer, step_of: Callable[[int], tuple[Value, Step]]) -> tuple[V
     return stacked, *last
 
 
-def _walk(layer: _Layer, gates: Value, step: Step, i: int) -> tuple[Value, State]:
+def _walk(layer: _Layer, direction: _Direction, first: State) -> tuple[Value, State]:
     """The hidden states of all steps `[sequence, batch, hidden]`, and the last states."""
-    call = layer.call
-    length, batch, width = gates.shape
-    if not isinstance(length, int):
-        raise Refusal(f"runs over a sequence whose length is symbolic ({length})")
-    if length > MOST_STEPS:
-        raise Refusal(f"runs over {length} steps; at most {MOST_STEPS} are supported so far")
-    state, rows = layer.first_states(i), []
-    for place in range(length):
-        now = call.reshape(call.slice(gates, 0, place, place + 1), (batch, width))
-        following = step(now, state)
+    outer, batch = layer.call.around.frame, layer.x.shape[1]
+
+    def fill(inside: Call, frame: Frame, iteration: Dim, state: State) -> list[Value]:
+        gates = slice_of(inside, frame.capture(direction.gates, outer), iteration)
+        weights = [None if w is None else frame.capture(w, outer) for w in direction.weights]
+        following = direction.step(inside, gates, state, weights)
         row = following[0]
         if layer.lengths is not None:
-            goes_on = call.number("greater", call.cast(layer.lengths, I64), place)
-            goes_on = call.reshape(goes_on, (batch, 1))
-            row = call.where(goes_on, row, 0.0)
+            length = inside.cast(frame.capture(layer.lengths, outer), I64)
+            goes_on = inside.number("greater", inside.reshape(length, (batch, 1)), iteration)
+            row = inside.where(goes_on, row, 0.0)
             following = tuple(
-                call.emit("where", goes_on, new, old)
+                inside.emit("where", goes_on, new, old)
                 for new, old in zip(following, state, strict=True)
             )
-        state = following
-        rows.append(call.reshape(row, (1, batch, layer.hidden)))
-    if not rows:
-        raise Refusal("runs over a sequence of no steps")
-    return call.concat(rows, 0), state
+        return [*following, row]
+
+    length = direction.gates.shape[0]
+    *state, rows = emit_loop(layer.call, length, None, first, fill, False)
+    return rows, tuple(state)
 
 
 def _reversed(layer: _Layer, x: Value) -> Value:
@@ -167,6 +177,15 @@ def _sum(call: Call, a: Value | None, b: Value | None) -> Value | None:
     return call.emit("add", a, b)
 
 
+def _plus(call: Call, x: Value, bias: Value | None) -> Value:
+    return x if bias is None else call.emit("add", x, bias)
+
+
+def _times(call: Call, x: Value, weights: Value | None) -> Value:
+    assert weights is not None
+    return call.emit("matmul", x, weights)
+
+
 def _gate(call: Call, x: Value, k: int, hidden: int) -> Value:
     """Gate `k` of `[batch, gates * hidden]`."""
     return call.slice(x, x.rank - 1, k * hidden, (k + 1) * hidden)
@@ -186,17 +205,18 @@ def rnn(
         activation_beta, clip, direction, layout,
     )  # fmt: skip
 
-    def step_of(i: int) -> tuple[Value, Step]:
+    def direction_of(i: int) -> _Direction:
         recurrence = call.transpose(layer.of_direction(layer.r, i), (1, 0))
         (function,) = layer.activations[i]
 
-        def step(gates: Value, states: State) -> State:
-            total = call.emit("add", gates, call.emit("matmul", states[0], recurrence))
-            return (function(call, total),)
+        def step(inside: Call, gates: Value, states: State, weights: Weights) -> State:
+            total = inside.emit("add", gates, _times(inside, states[0], weights[0]))
+            return (function(inside, total),)
 
-        return _projected(layer, i, _sum(call, *layer.biases(i))), step
+        gates = _projected(layer, i, _sum(call, *layer.biases(i)))
+        return _Direction(gates, (recurrence,), step)
 
-    return _run(layer, step_of)
+    return _run(layer, direction_of)
 
 
 @onnx_operator("GRU", since=7)
@@ -215,40 +235,41 @@ def gru(
     )  # fmt: skip
     size = layer.hidden
 
-    def step_of(i: int) -> tuple[Value, Step]:
-        weights = layer.of_direction(layer.r, i)
+    def direction_of(i: int) -> _Direction:
+        rows = layer.of_direction(layer.r, i)
         of_input, of_state = layer.biases(i)
         gated, candidate = layer.activations[i]
-        both = call.transpose(call.slice(weights, 0, 0, 2 * size), (1, 0))
-        last = call.transpose(call.slice(weights, 0, 2 * size, 3 * size), (1, 0))
+        both = call.transpose(call.slice(rows, 0, 0, 2 * size), (1, 0))
+        last = call.transpose(call.slice(rows, 0, 2 * size, 3 * size), (1, 0))
+        shared = own = None
+        if of_state is not None:
+            shared, own = _gate(call, of_state, 0, 2 * size), _gate(call, of_state, 2, size)
 
-        def step(gates: Value, states: State) -> State:
+        def step(inside: Call, gates: Value, states: State, weights: Weights) -> State:
             hidden = states[0]
-            recurrent = call.emit("matmul", hidden, both)
-            if of_state is not None:
-                recurrent = call.emit("add", recurrent, call.slice(of_state, 0, 0, 2 * size))
+            recurrent = _plus(inside, _times(inside, hidden, weights[0]), weights[2])
             update, reset = (
                 gated(
-                    call,
-                    call.emit("add", _gate(call, gates, k, size), _gate(call, recurrent, k, size)),
+                    inside,
+                    inside.emit(
+                        "add", _gate(inside, gates, k, size), _gate(inside, recurrent, k, size)
+                    ),
                 )
                 for k in range(2)
             )
-            own = None if of_state is None else _gate(call, of_state, 2, size)
             if linear_before_reset:
-                inner = call.emit("matmul", hidden, last)
-                inner = inner if own is None else call.emit("add", inner, own)
-                inner = call.emit("mul", reset, inner)
+                inner = _plus(inside, _times(inside, hidden, weights[1]), weights[3])
+                inner = inside.emit("mul", reset, inner)
             else:
-                inner = call.emit("matmul", call.emit("mul", reset, hidden), last)
-                inner = inner if own is None else call.emit("add", inner, own)
-            fresh = candidate(call, call.emit("add", _gate(call, gates, 2, size), inner))
-            kept = call.emit("mul", update, call.emit("sub", hidden, fresh))
-            return (call.emit("add", fresh, kept),)
+                inner = _times(inside, inside.emit("mul", reset, hidden), weights[1])
+                inner = _plus(inside, inner, weights[3])
+            fresh = candidate(inside, inside.emit("add", _gate(inside, gates, 2, size), inner))
+            kept = inside.emit("mul", update, inside.emit("sub", hidden, fresh))
+            return (inside.emit("add", fresh, kept),)
 
-        return _projected(layer, i, of_input), step
+        return _Direction(_projected(layer, i, of_input), (both, last, shared, own), step)
 
-    return _run(layer, step_of)
+    return _run(layer, direction_of)
 
 
 @onnx_operator("LSTM", since=7)
@@ -267,32 +288,32 @@ def lstm(
     )  # fmt: skip
     size = layer.hidden
 
-    def step_of(i: int) -> tuple[Value, Step]:
+    def direction_of(i: int) -> _Direction:
         recurrence = call.transpose(layer.of_direction(layer.r, i), (1, 0))
-        gated, candidate, shown = layer.activations[i]
         peeps = None if peepholes is None else layer.of_direction(peepholes, i)
+        gated, candidate, shown = layer.activations[i]
 
-        def gate(total: Value, k: int, peep: int, memory: Value) -> Value:
-            own = _gate(call, total, k, size)
-            if peeps is not None:
-                own = call.emit(
-                    "add", own, call.emit("mul", _gate(call, peeps, peep, size), memory)
-                )
-            return gated(call, own)
+        def gate(inside: Call, own: Value, peep: Value | None, k: int, memory: Value) -> Value:
+            if peep is not None:
+                share = inside.emit("mul", _gate(inside, peep, k, size), memory)
+                own = inside.emit("add", own, share)
+            return gated(inside, own)
 
-        def step(gates: Value, states: State) -> State:
+        def step(inside: Call, gates: Value, states: State, weights: Weights) -> State:
             hidden, memory = states
-            total = call.emit("add", gates, call.emit("matmul", hidden, recurrence))
-            enter = gate(total, 0, 0, memory)
+            total = inside.emit("add", gates, _times(inside, hidden, weights[0]))
+            enter, leave, forget, fresh = (_gate(inside, total, k, size) for k in range(4))
+            enter = gate(inside, enter, weights[1], 0, memory)
             if input_forget:
-                forget = call.emit("sub", call.scalar(1.0, enter.dtype), enter)
+                forget = inside.emit("sub", inside.scalar(1.0, enter.dtype), enter)
             else:
-                forget = gate(total, 2, 2, memory)
-            fresh = call.emit("mul", enter, candidate(call, _gate(call, total, 3, size)))
-            following = call.emit("add", call.emit("mul", forget, memory), fresh)
-            leave = gate(total, 1, 1, following)
-            return call.emit("mul", leave, shown(call, following)), following
+                forget = gate(inside, forget, weights[1], 2, memory)
+            added = inside.emit("mul", enter, candidate(inside, fresh))
+            following = inside.emit("add", inside.emit("mul", forget, memory), added)
+            leave = gate(inside, leave, weights[1], 1, following)
+            return inside.emit("mul", leave, shown(inside, following)), following
 
-        return _projected(layer, i, _sum(call, *layer.biases(i))), step
+        gates = _projected(layer, i, _sum(call, *layer.biases(i)))
+        return _Direction(gates, (recurrence, peeps), step)
 
-    return _run(layer, step_of)
+    return _run(layer, direction_of)

@@ -35,10 +35,6 @@ _VIEWS = frozenset({
     "Unsqueeze",
 })  # fmt: skip
 """Operators that cost next to nothing, wherever they run."""
-_UNKNOWN_TYPE = (
-    "the type and shape of its result, which something outside of the segment reads, are not "
-    "known: state them in the model's value_info"
-)
 
 
 @dataclass(frozen=True)
@@ -120,9 +116,10 @@ class TrialTranslator(Translator):
         reasons = [finding.reason for finding in findings if finding.reason]
         if reasons:
             return reasons[-1]
-        named = zip(node.output, results, strict=False)
-        is_missing = any(name and result is MISSING for name, result in named)
-        return "reads what has no native form" if is_missing else ""
+        unknown = [name for name in names_read(node) if name in self._untyped]
+        if unknown and all(result is MISSING for result in results):
+            return f"reads {', '.join(unknown)}, of a type or shape that is not known"
+        return ""
 
     def _learn(
         self, node: NodeProto, results: Sequence[Entry], given: Mapping[str, object]
@@ -238,11 +235,16 @@ class TrialTranslator(Translator):
     def _segment(self, members: Sequence[int], outside: Collection[str]) -> Segment:
         nodes = self._model.graph.node
         read = [n for i in members if i in self._refused for n in nodes[i].output if n in outside]
-        missing = [name for name in read if name not in self._types]
         _require_none(
-            Finding(_shown(nodes[i]), source_of(nodes[i]), f"{self._refused[i]}; {_UNKNOWN_TYPE}")
+            Finding(
+                _shown(nodes[i]),
+                source_of(nodes[i]),
+                f"{self._refused[i]}; the type or shape of {name}, which is read outside of the "
+                "segment, is not known: state it in the model's value_info",
+            )
             for i in members
-            if set(missing) & set(nodes[i].output)
+            for name in nodes[i].output
+            if name in read and name not in self._types
         )
         return Segment(tuple(nodes[i] for i in members), {n: self._types[n] for n in read})
 

@@ -18,6 +18,7 @@ GROUPS = (
     "pooling",
     "quantization",
     "normalization",
+    "attention",
     "control",
     "sequences",
     "resize",

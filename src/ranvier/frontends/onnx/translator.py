@@ -17,7 +17,7 @@ from ranvier.frontends.onnx.frame import Frame
 from ranvier.frontends.onnx.functions import Body, Opsets, model_function, standard_function
 from ranvier.frontends.onnx.naming import renamed
 from ranvier.frontends.onnx.provenance import source_of
-from ranvier.frontends.onnx.refusal import Refusal
+from ranvier.frontends.onnx.refusal import Expand, Refusal
 from ranvier.frontends.onnx.refused import REASONS
 from ranvier.frontends.onnx.scope import MISSING, Entry, Missing, Scope
 from ranvier.frontends.onnx.sequences import TAKING
@@ -230,16 +230,20 @@ class Translator:
         if body is not None:
             return self._expand(body, node, operands, place, source)
         translate = translation(domain, node.op_type, version)
+        reason = REASONS.get((domain, node.op_type), "has no translation")
         if translate is not None:
             call = self._call(node, operands, version, place, source)
-            given, attributes = bind(translate, operands, call.attributes)
-            found = translate(call, *given, **attributes)
-            call.check()
-            return tuple(found) if isinstance(found, tuple) else (found,)
+            try:
+                given, attributes = bind(translate, operands, call.attributes)
+                found = translate(call, *given, **attributes)
+                call.check()
+                return tuple(found) if isinstance(found, tuple) else (found,)
+            except Expand as expand:
+                reason = str(expand)
         body = standard_function(node, version, operands)
         if body is not None:
             return self._expand(body, node, operands, place, source)
-        raise Refusal(REASONS.get((domain, node.op_type), "has no translation"))
+        raise Refusal(reason)
 
     def _call(
         self,
