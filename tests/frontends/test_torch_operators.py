@@ -124,6 +124,8 @@ VIEWS: dict[str, Callable[..., Any]] = {
     "diagonal": lambda x: torch.diagonal(x, 1, 1, 2),
     "diagonal_below": lambda x: torch.diagonal(x, -1, 2, 1),
     "unfold": lambda x: x.unfold(2, 3, 1),
+    "unfold_many": lambda x: x.flatten().unfold(0, 18, 2),
+    "unfold_many_inside": lambda x: x.reshape(2, 4, 3).repeat(1, 6, 1).unfold(1, 17, 3),
     "setitem": lambda x: _with_block(x),
     "tril": torch.tril,
     "triu": lambda x: torch.triu(x, 1),

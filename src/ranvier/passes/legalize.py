@@ -1,7 +1,8 @@
 """Rewrites operators that no kernel computes as others that one does; runs after all fusion.
 
 Transposed convolutions become convolutions (`subpixel.py`), resampling becomes gathers and weighted
-sums (`resampling.py`), attention that the attention kernel does not take becomes matrix products.
+sums (`resampling.py`), attention that the attention kernel does not take becomes matrix products,
+long running sums are cut into blocks (`prefix_sums.py`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from ranvier.ir.dtype import BF16, F32
 from ranvier.ir.graph import Graph, Value
 from ranvier.passes.decompose import attention
+from ranvier.passes.prefix_sums import cumsum
 from ranvier.passes.resampling import resize
 from ranvier.passes.rewrite import Match, Table, rewrite
 from ranvier.passes.subpixel import conv_transpose
@@ -40,4 +42,5 @@ LEGALIZATIONS: Table = (
     ("conv_transpose", conv_transpose),
     ("resize", resize),
     ("attention", _attention_without_kernel),
+    ("cumsum", cumsum),
 )

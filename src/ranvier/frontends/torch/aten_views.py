@@ -1,4 +1,4 @@
-"""ATen operators that only move elements: views, joins, splits, pads."""
+"""ATen operators that only move elements: views, joins, splits, shuffles."""
 
 # ruff: noqa: D103  (the overloads in its decorator say what a function translates)
 
@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ranvier.frontends.torch.call import Call, Refusal, axis_of, static
-from ranvier.frontends.torch.dtypes import Scalar
 from ranvier.frontends.torch.registry import aten
 from ranvier.ir.dim import Dim, bounds, maximum, minimum, product
 from ranvier.ir.dtype import I64
@@ -91,10 +90,10 @@ def slice_(
     size = x.shape[axis]
     if isinstance(start, Value) or isinstance(end, Value) or call.sizes:
         return _slice_by_data(call, x, axis, start, end, stride)
-    first = _position(0 if start is None else start, size)
+    first = slice_bound(0 if start is None else start, size)
     if stride == 1:
         return call.slice(x, axis, first, first + call.shape[axis])
-    last = maximum(_position(size if end is None else end, size), first)
+    last = maximum(slice_bound(size if end is None else end, size), first)
     return call.slice(x, axis, first, last, stride)
 
 
@@ -122,7 +121,7 @@ def _bound(call: Call, index: Dim | Value, size: Dim) -> Value:
     return call.emit("minimum", call.emit("maximum", value, zero), extent)
 
 
-def _position(index: Dim, size: Dim) -> Dim:
+def slice_bound(index: Dim, size: Dim) -> Dim:
     """A slice bound within 0..size, counted from the end when negative."""
     low, high = bounds(index)
     if high is not None and high < 0:
@@ -135,7 +134,7 @@ def _position(index: Dim, size: Dim) -> Dim:
 @aten("narrow", "narrow_copy")
 def narrow(call: Call, x: Value, dim: int, start: Dim, length: Dim) -> Value:
     axis = axis_of(dim, x.rank)
-    first = _position(start, x.shape[axis])
+    first = slice_bound(start, x.shape[axis])
     return call.slice(x, axis, first, first + length)
 
 
@@ -144,7 +143,7 @@ def select(call: Call, x: Value, dim: int, index: Dim | Value) -> Value:
     axis = axis_of(dim, x.rank)
     if isinstance(index, Value):
         return call.emit("gather", x, call.reshape(call.cast(index, I64), ()), axis=axis)
-    return _select(call, x, axis, _position(index, x.shape[axis]))
+    return _select(call, x, axis, slice_bound(index, x.shape[axis]))
 
 
 def _select(call: Call, x: Value, axis: int, index: Dim) -> Value:
@@ -256,78 +255,6 @@ def repeat_interleave(
     return call.reshape(copies, call.shape)
 
 
-def _pad(call: Call, x: Value, pad: Sequence[Dim], mode: str, value: Scalar = 0) -> Value:
-    """ATen lists (low, high) pairs from the last dim on."""
-    lows: list[Dim] = [0] * x.rank
-    highs: list[Dim] = [0] * x.rank
-    for i in range(len(pad) // 2):
-        lows[x.rank - 1 - i], highs[x.rank - 1 - i] = pad[2 * i], pad[2 * i + 1]
-    if not any(side != 0 for side in (*lows, *highs)):
-        return x
-    if not isinstance(value, (bool, int, float)):
-        raise Refusal(f"value is symbolic ({value})")
-    if mode == "constant":
-        return call.emit("pad", x, low=tuple(lows), high=tuple(highs), mode=mode, value=value)
-    return _pad_then_crop(call, x, lows, highs, mode)
-
-
-def _pad_then_crop(
-    call: Call, x: Value, lows: Sequence[Dim], highs: Sequence[Dim], mode: str
-) -> Value:
-    """What is added repeats or reflects elements that are cropped afterwards."""
-    added = [tuple(_not_negative(side) for side in sides) for sides in (lows, highs)]
-    if any(side != 0 for side in (*added[0], *added[1])):
-        x = call.emit("pad", x, low=added[0], high=added[1], mode=mode, value=0)
-    for i, (low, high) in enumerate(zip(lows, highs, strict=True)):
-        first, last = added[0][i] - low, added[1][i] - high
-        x = call.slice(x, i, first, x.shape[i] - last)
-    return x
-
-
-def _not_negative(side: Dim) -> Dim:
-    """The side where it adds elements, 0 where it crops them."""
-    return max(side, 0) if isinstance(side, int) else side
-
-
-@aten("constant_pad_nd")
-def constant_pad(call: Call, x: Value, pad: Sequence[Dim], value: Scalar = 0) -> Value:
-    return _pad(call, x, pad, "constant", value)
-
-
-@aten("pad")
-def pad(call: Call, x: Value, pad: Sequence[Dim], mode: str, value: float | None = None) -> Value:
-    if mode == "circular":
-        return _pad_circular(call, x, pad)
-    return _pad(call, x, pad, {"replicate": "edge"}.get(mode, mode), value or 0)
-
-
-def _pad_circular(call: Call, x: Value, pad: Sequence[Dim]) -> Value:
-    """The end of every padded dim before it, its start behind it."""
-    for i in range(len(pad) // 2):
-        axis = x.rank - 1 - i
-        low, high = (static(side, "circular padding") for side in pad[2 * i : 2 * i + 2])
-        if low < 0 or high < 0:
-            raise Refusal("circular padding that crops is not supported")
-        size = x.shape[axis]
-        parts = [x]
-        if low:
-            parts.insert(0, call.slice(x, axis, size - low, size))
-        if high:
-            parts.append(call.slice(x, axis, 0, high))
-        x = x if len(parts) == 1 else call.emit("concat", *parts, axis=axis)
-    return x
-
-
-@aten("reflection_pad1d", "reflection_pad2d", "reflection_pad3d")
-def reflection_pad(call: Call, x: Value, padding: Sequence[Dim]) -> Value:
-    return _pad(call, x, padding, "reflect")
-
-
-@aten("replication_pad1d", "replication_pad2d", "replication_pad3d")
-def replication_pad(call: Call, x: Value, padding: Sequence[Dim]) -> Value:
-    return _pad(call, x, padding, "edge")
-
-
 @aten("pixel_shuffle")
 def pixel_shuffle(call: Call, x: Value, upscale_factor: int) -> Value:
     *lead, channels, height, width = x.shape
@@ -352,110 +279,3 @@ def channel_shuffle(call: Call, x: Value, groups: int) -> Value:
     batch, channels, *spatial = x.shape
     grouped = call.reshape(x, (batch, groups, channels // groups, *spatial))
     return call.reshape(_swap(call, grouped, 1, 2), x.shape)
-
-
-@aten("slice_scatter")
-def slice_scatter(
-    call: Call,
-    x: Value,
-    src: Value,
-    dim: int = 0,
-    start: Dim | None = None,
-    end: Dim | None = None,
-    step: Dim = 1,
-) -> Value:
-    """`x` with `src` in place of its slice."""
-    axis, stride = axis_of(dim, x.rank), static(step, "step")
-    size, part = x.shape[axis], call.cast(src, x.dtype)
-    first = _position(0 if start is None else start, size)
-    if stride == 1:
-        return _replace(call, x, part, axis, first)
-    last = maximum(_position(size if end is None else end, size), first)
-    places = call.emit("iota", size=size, dtype=I64)
-    from_first = call.emit("sub", places, call.scalar(first, I64))
-    step_value, zero = call.scalar(stride, I64), call.scalar(0, I64)
-    on_step = call.emit("equal", call.emit("remainder", from_first, step_value), zero)
-    inside = call.emit(
-        "logical_and",
-        call.emit("greater_equal", from_first, zero),
-        call.emit("less", places, call.scalar(last, I64)),
-    )
-    nearest = call.emit("maximum", call.emit("floor_div", from_first, step_value), zero)
-    nearest = call.emit("minimum", nearest, call.scalar(part.shape[axis] - 1, I64))
-    spread = call.emit("gather", part, nearest, axis=axis)
-    kept = call.emit("logical_and", on_step, inside)
-    return call.emit("where", _along(call, kept, axis, x.rank), spread, x)
-
-
-def _along(call: Call, x: Value, axis: int, rank: int) -> Value:
-    """A vector as a tensor that broadcasts along all dims but one."""
-    return call.reshape(x, (x.shape[0], *(1,) * (rank - axis - 1)))
-
-
-def _replace(call: Call, x: Value, part: Value, axis: int, first: Dim) -> Value:
-    size, last = x.shape[axis], first + part.shape[axis]
-    pieces = [part]
-    if first != 0:
-        pieces.insert(0, call.slice(x, axis, 0, first))
-    if last != size:
-        pieces.append(call.slice(x, axis, last, size))
-    return part if len(pieces) == 1 else call.emit("concat", *pieces, axis=axis)
-
-
-@aten("select_scatter")
-def select_scatter(call: Call, x: Value, src: Value, dim: int, index: Dim) -> Value:
-    axis = axis_of(dim, x.rank)
-    part = call.reshape(call.cast(src, x.dtype), (*x.shape[:axis], 1, *x.shape[axis + 1 :]))
-    return _replace(call, x, part, axis, _position(index, x.shape[axis]))
-
-
-@aten("diagonal", "diagonal_copy")
-def diagonal(call: Call, x: Value, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Value:
-    """The diagonal is every (columns + 1)-th element of the flattened matrix."""
-    a, b = axis_of(dim1, x.rank), axis_of(dim2, x.rank)
-    rest = [i for i in range(x.rank) if i not in (a, b)]
-    matrix = call.transpose(x, (*rest, a, b))
-    rows, columns = matrix.shape[-2:]
-    length = call.shape[-1]
-    flat = call.reshape(matrix, (*matrix.shape[:-2], rows * columns))
-    start = offset if offset >= 0 else -offset * columns
-    if isinstance(columns, int) and isinstance(length, int):
-        stop = start + (length - 1) * (columns + 1) + 1 if length else start
-        return call.slice(flat, flat.rank - 1, start, stop, columns + 1)
-    numbers = call.emit("iota", size=length, dtype=I64)
-    steps = call.emit("mul", numbers, call.scalar(columns + 1, I64))
-    places = call.emit("add", steps, call.scalar(start, I64))
-    return call.emit("gather", flat, places, axis=flat.rank - 1)
-
-
-@aten("diagonal_scatter")
-def diagonal_scatter(
-    call: Call, x: Value, src: Value, offset: int = 0, dim1: int = 0, dim2: int = 1
-) -> Value:
-    """`x` with `src` in place of a diagonal."""
-    a, b = axis_of(dim1, x.rank), axis_of(dim2, x.rank)
-    rest = [i for i in range(x.rank) if i not in (a, b)]
-    order = (*rest, a, b)
-    matrix, part = call.transpose(x, order), call.cast(src, x.dtype)
-    rows, columns = (call.emit("iota", size=size, dtype=I64) for size in matrix.shape[-2:])
-    place = call.emit("sub", rows, call.scalar(max(0, -offset), I64))
-    place = call.emit("maximum", place, call.scalar(0, I64))
-    place = call.emit("minimum", place, call.scalar(part.shape[-1] - 1, I64))
-    spread = call.emit("gather", part, place, axis=part.rank - 1)
-    wanted = call.emit("add", rows, call.scalar(offset, I64))
-    on_diagonal = call.emit("equal", columns, call.reshape(wanted, (*wanted.shape, 1)))
-    column = call.reshape(spread, (*spread.shape, 1))
-    written = call.emit("where", on_diagonal, column, matrix)
-    return call.transpose(written, [order.index(i) for i in range(x.rank)])
-
-
-@aten("unfold")
-def unfold(call: Call, x: Value, dimension: int, size: int, step: int) -> Value:
-    """Windows along one dim, as the last dim: tap t is every step-th element from t on."""
-    if not x.rank:
-        return call.reshape(x, call.shape)
-    axis = axis_of(dimension, x.rank)
-    count = call.shape[axis]
-    taps = [call.slice(x, axis, t, t + (count - 1) * step + 1, step) for t in range(size)]
-    columns = [call.reshape(tap, (*tap.shape, 1)) for tap in taps]
-    return columns[0] if size == 1 else call.emit("concat", *columns, axis=x.rank)
