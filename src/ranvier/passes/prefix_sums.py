@@ -7,20 +7,20 @@ before (Blelloch, CMU-CS-90-190). Totals are cut again while there are many.
 
 from __future__ import annotations
 
-from ranvier.ir.dim import Dim, bounds
+from ranvier.ir.dim import Dim, bounds, substitute, symbol, symbols
 from ranvier.ir.graph import Value
 from ranvier.passes.rewrite import Match
 
 _BLOCK = 256
 _LONG = 1024
+_UNBOUNDED = 2**31 - 1
 
 
 def cumsum(m: Match) -> Value | None:
     """`[n]` -> `[blocks, 256]`: running sums of rows, plus the running sum of earlier totals."""
     (x,), axis = m.node.operands, int(m.attribute("axis"))
     size = x.shape[axis]
-    most = bounds(size)[1]
-    if most is not None and most <= _LONG:
+    if _most(size) <= _LONG:
         return None
     blocks = (size + (_BLOCK - 1)) // _BLOCK
     before, after = x.shape[:axis], x.shape[axis + 1 :]
@@ -31,6 +31,17 @@ def cumsum(m: Match) -> Value | None:
     earlier = m.add("cumsum", _padded(m, totals, axis, 1, -1), axis=axis)
     sums = m.add("reshape", m.add("add", within, earlier), shape=padded.shape)
     return _sliced(m, sums, axis, 0, size)
+
+
+def _most(size: Dim) -> int:
+    """The largest size; symbols without a bound are taken to be below 2 ** 31."""
+    limits = {
+        name: symbol(name, found.minimum, _UNBOUNDED)
+        for name, found in symbols(size).items()
+        if found.bounds()[1] is None
+    }
+    most = bounds(substitute(size, limits))[1]
+    return _UNBOUNDED if most is None else most
 
 
 def _padded(m: Match, x: Value, axis: int, low: Dim, high: Dim) -> Value:

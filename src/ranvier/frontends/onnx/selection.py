@@ -1,4 +1,4 @@
-"""Selection: the largest, the non-zero, the unique elements, and boxes that do not overlap."""
+"""Selection: the largest, the non-zero and the unique elements."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from ranvier.frontends.onnx.call import Call, axis_of, static
 from ranvier.frontends.onnx.refusal import Refusal
 from ranvier.frontends.onnx.registry import onnx_operator
 from ranvier.ir.dim import Dim, product
-from ranvier.ir.dtype import BOOL, F32, I64
+from ranvier.ir.dtype import BOOL, I64
 from ranvier.ir.graph import Value
 
-MOST_BOXES = 128
-"""Suppression is written out box by box, up to this number."""
 MOST_COLUMNS = 64
 """Rows are sorted column by column, up to this number."""
 
@@ -55,10 +53,10 @@ def non_zero(call: Call, x: Value) -> Value:
     places = _known_positions(call, mask)
     if places is None:
         places = true_positions(call, mask, call.stated(1))
-    return _coordinates(call, places, x.shape, 0)
+    return coordinates(call, places, x.shape, 0)
 
 
-def _coordinates(call: Call, places: Value, shape: Sequence[Dim], axis: int) -> Value:
+def coordinates(call: Call, places: Value, shape: Sequence[Dim], axis: int) -> Value:
     """Row-major positions as coordinates, stacked along a new dim."""
     count = places.shape[0]
     parts: list[Value] = []
@@ -145,83 +143,3 @@ def _before(call: Call, rank: Value) -> Value:
 
 def _scatter(call: Call, data: Value, places: Value, updates: Value, reduction: str) -> Value:
     return call.emit("scatter_elements", data, places, updates, axis=0, reduction=reduction)
-
-
-# Boxes --------------------------------------------------------------------------------------------
-@onnx_operator("NonMaxSuppression", since=10)
-def non_max_suppression(
-    call: Call, boxes: Value, scores: Value, most: Value | None = None,
-    overlap: Value | None = None, least: Value | None = None,
-    *, center_point_box: int = 0,
-) -> Value:  # fmt: skip
-    """(batch, class, box) of the best boxes of which none overlaps a better one too much."""
-    batch, classes, count = scores.shape
-    size = static(count, "the number of boxes")
-    if size > MOST_BOXES:
-        raise Refusal(f"has {size} boxes; at most {MOST_BOXES} are supported so far")
-    ranked, order = call.emit_all("sort", scores, axis=2, descending=True)
-    limit = call.scalar(0.0, F32) if overlap is None else call.reshape(overlap, ())
-    covers = call.emit("greater", _overlaps(call, boxes, bool(center_point_box)), limit)
-    covers = call.broadcast(
-        call.reshape(covers, (batch, 1, size, size)), (batch, classes, size, size)
-    )
-    square = (batch, classes, size, size)
-    by_row = call.broadcast(call.reshape(order, (batch, classes, size, 1)), square)
-    by_column = call.broadcast(call.reshape(order, (batch, classes, 1, size)), square)
-    covers = call.emit("gather_elements", covers, by_row, axis=2)
-    covers = call.emit("gather_elements", covers, by_column, axis=3)
-    kept = call.full((batch, classes, size), True, BOOL)
-    if least is not None:
-        kept = call.emit("greater", ranked, call.reshape(least, ()))
-    place = call.iota(size, axis=2, rank=3)
-    for i in range(size):
-        chosen = call.slice(kept, 2, i, i + 1)
-        row = call.reshape(call.slice(covers, 2, i, i + 1), (batch, classes, size))
-        behind = call.number("greater", place, i)
-        hit = call.emit("logical_and", call.emit("logical_and", row, chosen), behind)
-        kept = call.emit("logical_and", kept, call.emit("logical_not", hit))
-    wanted = call.scalar(0, I64) if most is None else call.cast(call.reshape(most, ()), I64)
-    number = call.emit("cumsum", call.cast(kept, I64), axis=2)
-    kept = call.emit("logical_and", kept, call.emit("less_equal", number, wanted))
-    flat = call.reshape(kept, (product(scores.shape),))
-    places = true_positions(call, flat, call.stated(0))
-    found = _coordinates(call, places, (product((batch, classes)), size), 1)
-    group = call.slice(found, 1, 0, 1)
-    boxes_in_order = call.reshape(order, (product(scores.shape),))
-    box = call.emit("gather", boxes_in_order, call.reshape(places, (*places.shape, 1)), axis=0)
-    extent = call.scalar(classes, I64)
-    parts = [call.emit("floor_div", group, extent), call.emit("remainder", group, extent), box]
-    return call.concat(parts, 1)
-
-
-def _overlaps(call: Call, boxes: Value, centred: bool) -> Value:
-    """Intersection over union of all pairs of boxes, `[batch, boxes, boxes]`; 0 without any."""
-    batch, count, _ = boxes.shape
-    sides = [call.slice(boxes, 2, i, i + 1) for i in range(4)]
-    spans = []
-    for i in range(2):
-        if centred:
-            half = call.number("mul", sides[2 + i], 0.5)
-            low, high = call.emit("sub", sides[i], half), call.emit("add", sides[i], half)
-        else:
-            low = call.emit("minimum", sides[i], sides[2 + i])
-            high = call.emit("maximum", sides[i], sides[2 + i])
-        spans.append((low, high))
-    inner: Value | None = None
-    area: Value | None = None
-    for low, high in spans:
-        across = [call.reshape(side, (batch, 1, count)) for side in (low, high)]
-        common = call.emit(
-            "sub", call.emit("minimum", high, across[1]), call.emit("maximum", low, across[0])
-        )
-        common = call.number("maximum", common, 0.0)
-        extent = call.emit("sub", high, low)
-        inner = common if inner is None else call.emit("mul", inner, common)
-        area = extent if area is None else call.emit("mul", area, extent)
-    assert inner is not None
-    assert area is not None
-    total = call.emit("add", area, call.reshape(area, (batch, 1, count)))
-    union = call.emit("sub", total, inner)
-    is_some = call.number("greater", inner, 0.0)
-    safe = call.where(call.number("greater", union, 0.0), union, 1.0)
-    return call.where(is_some, call.emit("div", inner, safe), 0.0)

@@ -24,6 +24,7 @@ GROUPS = (
     "resize",
     "sampling",
     "selection",
+    "boxes",
     "signal",
     "recurrent",
     "training",
