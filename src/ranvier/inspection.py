@@ -20,7 +20,10 @@ from ranvier.runtime.plan import Planner, bytes_of
 
 @dataclass(frozen=True)
 class StepSummary:
-    """One kernel call: what it computes, from which line of the model, with which work."""
+    """One kernel call: what it computes, from which line of the model, with which work.
+
+    `framework` is that which runs the step, empty for native code.
+    """
 
     kernel: str
     label: str
@@ -28,6 +31,7 @@ class StepSummary:
     flops: str
     bytes: str
     source: str
+    framework: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,7 @@ def _summarize(program: Program, manifest: Manifest) -> ProgramSummary:
     steps = tuple(
         StepSummary(
             step.kernel, step.label, step.operators, expr_to_text(step.flops),
-            expr_to_text(step.bytes), step.source,
+            expr_to_text(step.bytes), step.source, step.foreign.framework if step.foreign else "",
         )
         for step in program.steps
     )  # fmt: skip

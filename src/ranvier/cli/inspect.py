@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -113,7 +114,20 @@ def _program_lines(program: ProgramSummary) -> list[tuple[str, str]]:
         ("  features", " ".join(program.features)),
         ("  kernels", f"{len(program.steps)} calls of {program.distinct_kernels}: "
          f"{_counts(program.kernel_counts)}"),
+        *_fallback_lines(program),
     ]  # fmt: skip
+
+
+def _fallback_lines(program: ProgramSummary) -> list[tuple[str, str]]:
+    """What frameworks run, with the number of uses of every operator."""
+    lines = []
+    for framework in dict.fromkeys(step.framework for step in program.steps if step.framework):
+        steps = [step for step in program.steps if step.framework == framework]
+        uses = Counter(operator for step in steps for operator in step.operators)
+        named = ", ".join(f"{operator} x {count}" for operator, count in uses.items())
+        count = f"{len(steps)} step{'s' if len(steps) > 1 else ''}"
+        lines.append(("  fallback", f"{framework} runs {count}: {named}"))
+    return lines
 
 
 def _memory_text(memory: Memory | None) -> str:
