@@ -398,3 +398,21 @@ SOURCES: dict[str, Callable[..., Any]] = {
 @pytest.mark.parametrize("name", SOURCES)
 def test_source(name: str) -> None:
     check(SOURCES[name], X)
+
+
+EMPTY: dict[str, Callable[..., Any]] = {
+    "roll": lambda x: x.roll(1, 0),
+    "repeat": lambda x: x.repeat(1, 0) * 2,
+    "reshape": lambda x: x.reshape(3, 0) + 1,
+    "matmul": lambda x: x.t() @ x,
+    "sum": lambda x: (x.sum(0), x.sum(1), x.exp().mean(1)),
+    "softmax": lambda x: x.softmax(0),
+    "cat": lambda x: torch.cat([x, x.new_ones(2, 3)]),
+    "cumprod": lambda x: x.cumprod(0),
+    "mask": lambda x: x[x > 0],
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_no_elements(name: str) -> None:
+    check(EMPTY[name], torch.zeros(0, 3))

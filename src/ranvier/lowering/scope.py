@@ -89,7 +89,12 @@ def sum_dims(terms: Iterable[Dim]) -> Dim:
 
 
 def delinearize(linear: Dim, shape: tuple[Dim, ...]) -> tuple[Dim, ...]:
-    """Row-major indices of element number `linear` in `shape`; dims of size 1 get index 0."""
+    """Row-major indices of element number `linear` in `shape`; dims of size 1 get index 0.
+
+    Of no elements, none is ever read: all indices are 0.
+    """
+    if 0 in shape:
+        return (0,) * len(shape)
     indices: list[Dim] = []
     first = True
     for axis, size in enumerate(shape):

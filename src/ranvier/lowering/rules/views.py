@@ -118,7 +118,8 @@ def _roll(inliner: Inliner, node: Node, indices: Indices, guards: Guards) -> Exp
     source = list(indices)
     for shift, axis in zip(node.attribute("shifts"), node.attribute("axes"), strict=True):
         size = node.result.shape[axis]
-        source[axis] = (source[axis] + (size - shift % size)) % size
+        if size != 0:
+            source[axis] = (source[axis] + (size - shift % size)) % size
     return inliner.element(node.operands[0], tuple(source), guards)
 
 
