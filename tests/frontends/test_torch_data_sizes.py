@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ import torch
 from torch.export import Dim
 
 from ranvier.errors import InputError, UnsupportedOperatorError
-from tests.frontends.comparison import check, run
+from tests.frontends.comparison import check, named, run
 from tests.frontends.test_torch_operators import integers, randn
+from tests.lowering.native import run_native
 
 ROWS = Dim("rows", min=1, max=40)
 X, OTHERS = randn(4, 3), [(randn(1, 3),), (randn(31, 3),), (-torch.ones(5, 3),)]
@@ -134,6 +136,28 @@ def test_parts_of_sizes_from_data() -> None:
         return x.split(sizes.tolist())
 
     check(parts, X, torch.tensor([1, 3]), others=[(X, torch.tensor([4, 0]))])
+
+
+def test_what_the_model_checks_is_checked() -> None:
+    def checked(x: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
+        first, second = n.tolist()
+        torch._check(first * 2 + second == 7)
+        torch._check(second != 1)
+        return x + first
+
+    graph = check(checked, X, torch.tensor([2, 3]))
+    compiled = replace(graph, input_tree=None, output_tree=None)
+    for wrong in ([2, 4], [3, 1]):
+        with pytest.raises(InputError, match="check"):
+            run(graph, (X, torch.tensor(wrong)))
+        with pytest.raises(InputError, match="check"):
+            run_native(compiled, [named(graph, (X, torch.tensor(wrong)))])
+
+
+def test_parts_that_do_not_add_up_are_refused() -> None:
+    graph = check(lambda x, n: x.split(n.tolist()), X, torch.tensor([1, 3]))
+    with pytest.raises(InputError, match="check"):
+        run(graph, (X, torch.tensor([1, 4])))
 
 
 def test_how_many_of_the_largest() -> None:

@@ -17,8 +17,10 @@ def without_dead_nodes(graph: Graph) -> Graph:
     sizes = symbols_of([tuple(value.shape) for value in graph.outputs])
     kept: list[Node] = []
     for node in reversed(graph.nodes):
-        is_size = not sizes.keys().isdisjoint(defined_symbols(node))
-        if is_size or _is_check(node) or not needed.isdisjoint(node.results):
+        defined = defined_symbols(node)
+        is_size = not sizes.keys().isdisjoint(defined)
+        is_check = any(symbol.minimum == symbol.maximum for symbol in defined.values())
+        if is_size or is_check or _is_check(node) or not needed.isdisjoint(node.results):
             needed.update(node.operands)
             sizes |= needed_symbols(node)
             kept.append(node)

@@ -46,7 +46,7 @@ from ranvier.frontends.torch.source_lines import line_of_node
 from ranvier.frontends.torch.symbols import Symbols
 from ranvier.frontends.torch.translations import ASSERTIONS, TABLE
 from ranvier.frontends.torch.untranslated import REASONS
-from ranvier.ir.dim import Dim
+from ranvier.ir.dim import Dim, symbol
 from ranvier.ir.dtype import BF16, I64, DType
 from ranvier.ir.graph import GraphBuilder, TensorType, Value
 
@@ -127,9 +127,9 @@ class Body:
         if node.target is operator.getitem:
             return self._item(node)
         name, source, start = _shown(node), line_of_node(node), len(self.findings)
-        if name in ASSERTIONS:
-            return None
         try:
+            if name in ASSERTIONS:
+                return self._check(node, source)
             result = self._result(node, name, source)
         except Refusal as refusal:
             self.findings.append(Finding(name, source, str(refusal)))
@@ -233,17 +233,30 @@ class Body:
         bindings = node.meta.get("unbacked_bindings") or {}
         call = self.plain_call(node.name, source)
         element = call.reshape(operand, ())
-        for symbol in bindings:
-            self._bind(call, symbol, element, isinstance(node.meta["val"], torch.SymInt))
+        for each in bindings:
+            self._bind(call, each, element, isinstance(node.meta["val"], torch.SymInt))
         return self._size(node, node.meta["val"], source)
 
-    def _bind(self, call: Call, symbol: Any, element: Value, is_size: bool) -> None:
+    def _bind(self, call: Call, e: Any, element: Value, is_size: bool) -> None:
         """Gives a symbol its value: as a size, or as a number where it cannot be one."""
-        if is_size and not self.symbols.may_be_negative(symbol):
-            call.bind(element, self.symbols.define(symbol))
+        if is_size and not self.symbols.may_be_negative(e):
+            call.bind(element, self.symbols.define(e))
             return
-        is_float = symbol_is_type(symbol, SymT.UNBACKED_FLOAT)
-        self.symbols.numbers[symbol] = element if is_float else call.cast(element, I64)
+        is_float = symbol_is_type(e, SymT.UNBACKED_FLOAT)
+        self.symbols.numbers[e] = element if is_float else call.cast(element, I64)
+
+    def _check(self, node: FxNode, source: str) -> None:
+        """What the model, or PyTorch for it, requires of numbers that data give.
+
+        Requirements on sizes of inputs are in the ranges of their symbols.
+        """
+        condition = node.args[0] if node.args else None
+        found = condition.meta.get("val") if isinstance(condition, FxNode) else None
+        if not isinstance(found, torch.SymBool) or self.symbols.holds(found.node.expr):
+            return
+        call = self.plain_call(node.name, source)
+        value = Scalars(call, self.symbols, self.symbols.numbers).value(found.node.expr)
+        call.bind(value, symbol(call.unique("check"), 1, 1))
 
     def integer(self, call: Call, found: Any, value: Value) -> Any:
         """What an integer of the traced program is when a rank-0 tensor holds it."""

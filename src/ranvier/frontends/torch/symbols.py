@@ -13,7 +13,7 @@ from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.symbol import SymT, symbol_is_type
 
 from ranvier.frontends.torch.call import Refusal
-from ranvier.ir.dim import Dim, floordiv, maximum, minimum, modulo, product, symbol
+from ranvier.ir.dim import Dim, bounds, floordiv, maximum, minimum, modulo, product, symbol
 from ranvier.ir.graph import Value
 
 Range = tuple[int, int | None]
@@ -102,6 +102,27 @@ class Symbols:
         e = size.node.expr
         known = e in self._defined or e in self.numbers
         return None if known or not symbol_is_type(e, SymT.UNBACKED_INT) else e
+
+    def holds(self, condition: Any) -> bool:
+        """Whether a condition is about sizes of inputs alone, or the range of a size says it."""
+        given = [e for e in condition.free_symbols if _is_of_data(e)]
+        if not given:
+            return True
+        if isinstance(condition, sympy.Ge):
+            condition = sympy.Le(condition.rhs, condition.lhs, evaluate=False)
+        if not isinstance(condition, sympy.Le):
+            return False
+        e, least = condition.rhs, condition.lhs
+        if e in self._defined:
+            low = bounds(self._defined[e])[0]
+            return bool(least.is_Integer and low is not None and low >= least)
+        e, most = condition.lhs, condition.rhs
+        if e not in self._defined:
+            return False
+        high = bounds(self._defined[e])[1]
+        return most == self.limits.get(e) or bool(
+            most.is_Integer and high is not None and high <= most
+        )
 
     def may_be_negative(self, e: Any) -> bool:
         """Whether nothing says that a number that data give is a size."""
@@ -201,6 +222,10 @@ def _limits(graph: Any) -> dict[Any, Any]:
             if most.free_symbols and is_of_inputs:
                 found[e] = most - 1 if strict else most
     return found
+
+
+def _is_of_data(e: Any) -> bool:
+    return symbol_is_type(e, (SymT.UNBACKED_INT, SymT.UNBACKED_FLOAT))
 
 
 def _is_checked(node: Any) -> bool:
