@@ -12,7 +12,7 @@ from torch._higher_order_ops.scan import scan
 from torch._higher_order_ops.while_loop import while_loop
 from torch.export import Dim
 
-from ranvier.errors import UnsupportedOperatorError
+from ranvier.errors import CompileError, UnsupportedOperatorError
 from ranvier.frontends.torch import import_torch
 from ranvier.ir.definitions import all_graphs
 from ranvier.ir.graph import Graph
@@ -50,6 +50,29 @@ def test_a_branch_on_numbers() -> None:
         )
 
     check(branch, X, others=[(-X,)])
+
+
+def test_numbers_inside_branches() -> None:
+    def branch(x: torch.Tensor, n: torch.Tensor) -> Any:
+        def scaled(x: torch.Tensor) -> torch.Tensor:
+            return x * x.max().item() + 1
+
+        def shifted(x: torch.Tensor) -> torch.Tensor:
+            return x - x.min().item() * 2
+
+        total, step = x.sum().item(), n.item()
+        return torch.cond(total > step, scaled, shifted, (x,)) + total * step
+
+    check(branch, X, torch.tensor(-3), others=[(-X, torch.tensor(2))])
+
+
+def test_numbers_from_outside_are_beyond_pytorch() -> None:
+    def branch(x: torch.Tensor) -> Any:
+        total = x.sum().item()
+        return torch.cond(x.max() > 0, lambda x: x * total, lambda x: x * 2, (x,))
+
+    with pytest.raises(CompileError, match=r"not Ranvier's[\s\S]*Missing `as_proxy\(\)`"):
+        import_torch(Function(branch), (X,))
 
 
 def test_nested_branches_with_weights() -> None:

@@ -65,7 +65,8 @@ class Origin:
 class Body:
     """Translates the nodes of one module's graph; `values` has what became of each node.
 
-    `findings` and `symbols` are those of the whole program.
+    `findings` and `symbols` are those of the whole program. `numbers` has the values of symbols
+    that data give and that are no sizes.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Body:
         self.findings = findings
         self.values: dict[FxNode, Any] = {}
         self.origins: dict[FxNode, Origin] = {}
+        self.numbers: dict[Any, Value] = {}
         self._module = module
         self._constants: dict[tuple[Any, ...], Value] = {}
         self._named: set[str] = set()
@@ -98,9 +100,13 @@ class Body:
         """Gives a placeholder its value; a new symbol that stands for it gets the number."""
         self.values[place] = given
         found = place.meta.get("val")
-        if isinstance(found, torch.SymInt) and symbol_is_type(found.node.expr, SymT.UNBACKED_INT):
-            call = self.plain_call(place.name)
-            self.symbols.numbers[found.node.expr] = call.tensor(given, I64)
+        if not isinstance(found, (torch.SymInt, torch.SymFloat)):
+            return
+        e = found.node.expr
+        if symbol_is_type(e, SymT.UNBACKED_INT):
+            self.numbers[e] = self.plain_call(place.name).tensor(given, I64)
+        elif symbol_is_type(e, SymT.UNBACKED_FLOAT) and isinstance(given, Value):
+            self.numbers[e] = given
 
     def placeholders(self) -> list[FxNode]:
         """The inputs of the module's graph."""
@@ -112,6 +118,7 @@ class Body:
         builder._names |= {node.name for node in module.graph.nodes if node.op == "call_function"}
         if builder is self.builder:
             inner._constants, inner._named = self._constants, self._named
+            inner.numbers = dict(self.numbers)
         return inner
 
     def _attribute(self, node: FxNode) -> None:
@@ -243,7 +250,7 @@ class Body:
             call.bind(element, self.symbols.define(e))
             return
         is_float = symbol_is_type(e, SymT.UNBACKED_FLOAT)
-        self.symbols.numbers[e] = element if is_float else call.cast(element, I64)
+        self.numbers[e] = element if is_float else call.cast(element, I64)
 
     def _check(self, node: FxNode, source: str) -> None:
         """What the model, or PyTorch for it, requires of numbers that data give.
@@ -255,16 +262,16 @@ class Body:
         if not isinstance(found, torch.SymBool) or self.symbols.holds(found.node.expr):
             return
         call = self.plain_call(node.name, source)
-        value = Scalars(call, self.symbols, self.symbols.numbers).value(found.node.expr)
+        value = Scalars(call, self.symbols, self.numbers).value(found.node.expr)
         call.bind(value, symbol(call.unique("check"), 1, 1))
 
     def integer(self, call: Call, found: Any, value: Value) -> Any:
         """What an integer of the traced program is when a rank-0 tensor holds it."""
         if isinstance(found, int):
             return found
-        if self.symbols.undefined(found) is not None:
+        if found.node.expr not in self.numbers and self.symbols.undefined(found) is not None:
             self._bind(call, found.node.expr, value, True)
-        if self.symbols.numbers.keys() & found.node.expr.free_symbols:
+        if self.numbers.keys() & found.node.expr.free_symbols:
             return value
         return self.symbols.dim(found)
 
@@ -272,14 +279,14 @@ class Body:
         """The dim of a symbolic integer; the value of another number."""
         if not isinstance(found, torch.SymInt):
             return None
-        if self.symbols.numbers.keys() & found.node.expr.free_symbols:
+        if self.numbers.keys() & found.node.expr.free_symbols:
             return self._scalar(node, source)
         return self.symbols.dim(found)
 
     def _scalar(self, node: FxNode, source: str = "") -> Value:
         call = self.plain_call(node.name, source)
         expression = node.meta["val"].node.expr
-        return Scalars(call, self.symbols, self.symbols.numbers).value(expression)
+        return Scalars(call, self.symbols, self.numbers).value(expression)
 
     def _agree(self, call: Call, returned: Any) -> None:
         """Results have PyTorch's element types and sizes.

@@ -39,6 +39,8 @@ _RANGE = "narrow the ranges in dynamic_shapes as PyTorch suggests, or leave the 
 _OF_DATA = "compute it outside forward, or use an operator whose result has a known size"
 _ADVICE = re.compile(r"\n\s*\n|\n\s*(?:Caused by|For more|If you suspect|consider using)|\. ")
 
+_EXPLANATION = re.compile(r"Explanation: (.+)")
+
 
 class Reason(NamedTuple):
     """One thing that torch.export cannot trace: where, what, and what helps."""
@@ -133,8 +135,12 @@ def _violations(message: str) -> list[Reason]:
 
 def _sentence(error: Exception) -> str:
     """PyTorch's reason without its advice to its own developers."""
-    first = _ADVICE.split(str(error).strip(), maxsplit=1)[0]
-    return " ".join(first.split()).rstrip(".") or type(error).__name__
+    text = str(error).strip()
+    first = " ".join(_ADVICE.split(text, maxsplit=1)[0].split()).rstrip(".")
+    explained = _EXPLANATION.search(text)
+    if explained is not None:
+        first = f"{first}: {explained[1].rstrip('.')}"
+    return first or type(error).__name__
 
 
 def _paragraph(error: Exception) -> str:

@@ -14,7 +14,6 @@ from torch.utils._sympy.symbol import SymT, symbol_is_type
 
 from ranvier.frontends.torch.call import Refusal
 from ranvier.ir.dim import Dim, bounds, floordiv, maximum, minimum, modulo, product, symbol
-from ranvier.ir.graph import Value
 
 Range = tuple[int, int | None]
 
@@ -25,15 +24,13 @@ _LARGEST_DENOMINATOR = 1 << 16  # a scale with a larger one is rounded in floati
 class Symbols:
     """Converts the sizes of one program; `names` and `ranges` are by sympy symbol.
 
-    `signed` are the symbols that may be negative. `numbers` has the values of symbols that data
-    give and that are no sizes. `labels` are names that the whole model shares. `limits` are what
-    the model states of such a symbol: an expression that it does not exceed.
+    `signed` are the symbols that may be negative. `labels` are names that the whole model shares.
+    `limits` are what the model states of a size that depends on data: what it does not exceed.
     """
 
     names: Mapping[str, str]
     ranges: Mapping[Any, Range]
     signed: frozenset[Any] = frozenset()
-    numbers: dict[Any, Value] = field(default_factory=dict)
     labels: set[str] = field(default_factory=set)
     limits: Mapping[Any, Any] = field(default_factory=dict)
     _defined: dict[Any, Dim] = field(default_factory=dict)
@@ -90,7 +87,7 @@ class Symbols:
 
     def _most(self, e: Any, known: Dim | None) -> Dim | None:
         """The least of what is known not to be exceeded."""
-        if e not in self.limits or self.limits[e].free_symbols & self.numbers.keys():
+        if e not in self.limits:
             return known
         stated = self.convert(self.limits[e])
         return stated if known is None else minimum(known, stated)
@@ -100,8 +97,7 @@ class Symbols:
         if isinstance(size, int) or not isinstance(size.node.expr, sympy.Symbol):
             return None
         e = size.node.expr
-        known = e in self._defined or e in self.numbers
-        return None if known or not symbol_is_type(e, SymT.UNBACKED_INT) else e
+        return e if symbol_is_type(e, SymT.UNBACKED_INT) and e not in self._defined else None
 
     def holds(self, condition: Any) -> bool:
         """Whether a condition is about sizes of inputs alone, or the range of a size says it."""
