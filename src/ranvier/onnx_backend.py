@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, TypeProto
+from onnx import ModelProto, NodeProto
 from onnx.backend.base import Backend, BackendRep, namedtupledict
 
 from ranvier.api import native_target
@@ -25,7 +25,7 @@ from ranvier.artifact.writer import write_artifact
 from ranvier.compiler import compile_graph
 from ranvier.errors import InputError
 from ranvier.frontends.onnx import import_onnx
-from ranvier.frontends.onnx.dtypes import from_onnx, from_storage, storage_of
+from ranvier.frontends.onnx.dtypes import from_onnx, from_storage, storage_of, to_onnx
 from ranvier.runtime.model import load
 
 
@@ -47,7 +47,8 @@ class RanvierRep(BackendRep):
         initialized = {tensor.name for tensor in model.graph.initializer}
         inputs = [value for value in model.graph.input if value.name not in initialized]
         self._inputs = [(value.name, value.type.tensor_type.elem_type) for value in inputs]
-        self._outputs = [(value.name, _element_type(value.type)) for value in model.graph.output]
+        self._names = [value.name for value in model.graph.output]
+        self._codes = [to_onnx(value.dtype) for value in graph.outputs]
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Outputs for inputs in order, or by name.
@@ -65,22 +66,15 @@ class RanvierRep(BackendRep):
             for (name, code), array in zip(self._inputs, inputs, strict=True)
         }
         nested = self._model(**given)
-        found = (nested,) if len(self._outputs) == 1 else nested
+        found = (nested,) if len(self._names) == 1 else nested
+        codes = iter(self._codes)
         values = [
-            [from_storage(array, code) for array in result]
+            [from_storage(array, next(codes)) for array in result]
             if isinstance(result, list)
-            else from_storage(result, code)
-            for result, (_, code) in zip(found, self._outputs, strict=True)
+            else from_storage(result, next(codes))
+            for result in found
         ]
-        names = [name for name, _ in self._outputs]
-        return tuple(namedtupledict("Outputs", names)(*values))
-
-
-def _element_type(type: TypeProto) -> int:
-    """The element type of a tensor, or of the tensors of a sequence."""
-    if type.HasField("sequence_type"):
-        return _element_type(type.sequence_type.elem_type)
-    return type.tensor_type.elem_type
+        return tuple(namedtupledict("Outputs", self._names)(*values))
 
 
 class RanvierBackend(Backend):

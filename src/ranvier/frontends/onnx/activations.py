@@ -69,11 +69,14 @@ def activations_of(
     names: Sequence[str],
     alphas: Sequence[float],
     betas: Sequence[float],
-    clip: float | None,
+    clips: Sequence[float | None],
 ) -> list[Activation]:
-    """The functions in order; those that have a parameter take the next of the numbers given."""
+    """The functions in order; those that have a parameter take the next of the numbers given.
+
+    `clips` are limits of their operands.
+    """
     alpha, beta = iter(alphas), iter(betas)
-    return [_activation(name, alpha, beta, clip) for name in names]
+    return [_activation(name, alpha, beta, clip) for name, clip in zip(names, clips, strict=True)]
 
 
 def _activation(

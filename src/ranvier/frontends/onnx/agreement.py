@@ -22,16 +22,15 @@ def broadcastable(call: Call, operands: Sequence[Value]) -> list[Value]:
 
     Two symbolic dims that may be equal are taken to be; neither may be 1 where the other is not.
     """
-    sizes: dict[int, Dim] = {}
+    sizes: dict[int, list[Dim]] = {}  # by the distance from the last dim
+    for operand in operands:
+        for behind, size in enumerate(reversed(operand.shape)):
+            sizes.setdefault(behind, []).extend([] if size == 1 else [size])
     aligned = []
     for operand in operands:
-        for axis in range(operand.rank):
-            behind = operand.rank - axis
-            size = operand.shape[axis]
-            wanted = sizes.setdefault(behind, size)
-            if wanted == 1:
-                sizes[behind] = size
-            elif size != 1:
+        for axis, size in enumerate(operand.shape):
+            if size != 1:
+                wanted = _plainest(sizes[operand.rank - 1 - axis])
                 operand = with_size(call, operand, axis, wanted)
         aligned.append(operand)
     return aligned
@@ -39,14 +38,25 @@ def broadcastable(call: Call, operands: Sequence[Value]) -> list[Value]:
 
 def concatenable(call: Call, parts: Sequence[Value], along: int) -> list[Value]:
     """Parts whose dims are equal but for those `along` one axis."""
-    first, *others = parts
-    aligned = [first]
-    for part in others:
-        if part.rank == first.rank:
-            for axis, wanted in enumerate(first.shape):
-                part = part if axis == along else with_size(call, part, axis, wanted)
-        aligned.append(part)
+    aligned = list(parts)
+    if len({part.rank for part in parts}) == 1:
+        for axis, sizes in enumerate(zip(*(part.shape for part in parts), strict=True)):
+            if axis != along:
+                wanted = _plainest(sizes)
+                aligned = [with_size(call, part, axis, wanted) for part in aligned]
     return aligned
+
+
+def multipliable(call: Call, a: Value, b: Value) -> tuple[Value, Value]:
+    """Matrices, as many columns in `a` as rows in `b`."""
+    wanted = _plainest((a.shape[-1], b.shape[-2]))
+    first = with_size(call, a, a.rank - 1, wanted)
+    return first, with_size(call, b, b.rank - 2, wanted)
+
+
+def _plainest(sizes: Sequence[Dim]) -> Dim:
+    """The first plain number among sizes, or else the first of them."""
+    return next((size for size in sizes if isinstance(size, int)), sizes[0])
 
 
 def reshapable(call: Call, x: Value, shape: Sequence[Dim]) -> Value:

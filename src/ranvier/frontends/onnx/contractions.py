@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ranvier.frontends.onnx.agreement import broadcastable, multipliable
 from ranvier.frontends.onnx.call import Call, statics
 from ranvier.frontends.onnx.registry import onnx_operator
 from ranvier.frontends.onnx.windows import halves, window_of
@@ -16,7 +17,7 @@ def mat_mul(call: Call, a: Value, b: Value) -> Value:
     """NumPy's matmul; vectors are rows on the left and columns on the right."""
     first = call.reshape(a, (1, *a.shape)) if a.rank == 1 else a
     second = call.reshape(b, (*b.shape, 1)) if b.rank == 1 else b
-    result = call.emit("matmul", first, second)
+    result = call.emit("matmul", *multipliable(call, first, second))
     shape = list(result.shape)
     if b.rank == 1:
         shape.pop()
@@ -34,12 +35,13 @@ def gemm(
     """alpha * a b + beta * c."""
     first = call.transpose(a, (1, 0)) if transA else a
     second = call.transpose(b, (1, 0)) if transB else b
-    result = call.emit("matmul", first, second)
+    result = call.emit("matmul", *multipliable(call, first, second))
     if alpha != 1.0:
         result = call.number("mul", result, alpha)
     if c is None or beta == 0.0:
         return result
-    return call.emit("add", result, c if beta == 1.0 else call.number("mul", c, beta))
+    scaled = c if beta == 1.0 else call.number("mul", c, beta)
+    return call.emit("add", *broadcastable(call, (result, scaled)))
 
 
 @onnx_operator("Conv")

@@ -129,7 +129,7 @@ def bit_shift(call: Call, x: Value, amount: Value, *, direction: str) -> Value:
 @onnx_operator("Where")
 def where(call: Call, condition: Value, x: Value, y: Value) -> Value:
     """x where the condition holds, y elsewhere."""
-    return call.emit("where", condition, x, y)
+    return call.emit("where", *broadcastable(call, (condition, x, y)))
 
 
 @onnx_operator("IsInf")

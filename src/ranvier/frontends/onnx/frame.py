@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from ranvier.frontends.onnx.contents import Contents
 from ranvier.ir.graph import Graph, GraphBuilder, Value
+from ranvier.ir.liveness import without_dead_nodes
 
 
 @dataclass(eq=False)
@@ -38,4 +39,4 @@ class Frame:
         taken = set(self.captured.values())
         own = [value for value in self.builder.inputs if value not in taken]
         inputs = (*own, *(self.captured[value] for value in captured))
-        return replace(self.builder.finish(outputs), inputs=inputs)
+        return without_dead_nodes(replace(self.builder.finish(outputs), inputs=inputs))

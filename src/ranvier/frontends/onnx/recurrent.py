@@ -79,10 +79,12 @@ def _layer(
     if direction not in _DIRECTIONS:
         raise Refusal(f"has the direction {direction}")
     directions = _DIRECTIONS[direction]
-    functions = activations_of(activations or names * len(directions), alphas, betas, clip)
-    each = len(names)
-    if len(functions) != each * len(directions):
-        raise Refusal(f"has {len(functions)} activations, not {each * len(directions)}")
+    chosen, each = activations or names * len(directions), len(names)
+    if len(chosen) != each * len(directions):
+        raise Refusal(f"has {len(chosen)} activations, not {each * len(directions)}")
+    # as in ONNX Runtime, gates and candidates are clipped, what an LSTM shows of its cell is not
+    clips = ((clip,) * min(each, 2) + (None,) * (each - 2)) * len(directions)
+    functions = activations_of(chosen, alphas, betas, clips)
     first = tuple(given[:states])
     if layout:
         x = call.transpose(x, (1, 0, 2))

@@ -25,7 +25,7 @@ from ranvier.frontends.onnx.symbols import Range
 from ranvier.frontends.onnx.translator import Place, Translator, custom_operator
 from ranvier.frontends.partition import NodeKind, PartitionNode, partition
 from ranvier.ir.definitions import symbols_of
-from ranvier.ir.dim import Dim
+from ranvier.ir.dim import Dim, Symbol
 from ranvier.ir.dtype import DType
 from ranvier.ir.graph import Graph, TensorType, Value
 from ranvier.ir.operators.foreign import encode_document
@@ -83,6 +83,7 @@ class TrialTranslator(Translator):
         self._models = SegmentModels(model)
         self._refused: dict[int, str] = {}
         self._obstacles: list[Finding] = []
+        self._given: dict[str, Symbol] = {}  # symbols of the inputs
         self._free: set[int] = set()
         self._known: dict[str, tuple[Elements, DType]] = {}
         self._types: dict[str, TensorType] = {}
@@ -93,7 +94,7 @@ class TrialTranslator(Translator):
         if place.depth:
             super()._nodes(nodes, place)
             return
-        given = symbols_of([tuple(value.shape) for value in self._frame.builder.inputs])
+        self._given = symbols_of([tuple(value.shape) for value in self._frame.builder.inputs])
         for index, node in enumerate(nodes):
             start, custom = len(self.findings), custom_operator(node)
             results: Sequence[Entry] = [MISSING] * len(node.output)
@@ -104,7 +105,7 @@ class TrialTranslator(Translator):
             if reason:
                 self._refused[index] = reason
                 results = self._stand_ins(node, reason, place)
-            elif self._learn(node, results, given):
+            elif self._learn(node, results):
                 self._free.add(index)
             for name, result in zip(node.output, results, strict=False):
                 place.scope.set(name, result)
@@ -121,16 +122,14 @@ class TrialTranslator(Translator):
             return f"reads {', '.join(unknown)}, of a type or shape that is not known"
         return ""
 
-    def _learn(
-        self, node: NodeProto, results: Sequence[Entry], given: Mapping[str, object]
-    ) -> bool:
+    def _learn(self, node: NodeProto, results: Sequence[Entry]) -> bool:
         """Whether all results follow from sizes alone; remembers their elements."""
         found: dict[str, tuple[Elements, DType]] = {}
         for name, result in zip(node.output, results, strict=False):
             if not name:
                 continue
             elements = self._frame.contents.get(result) if isinstance(result, Value) else None
-            if elements is None or not follows_from_sizes(elements, given):
+            if elements is None or not follows_from_sizes(elements, self._given):
                 return False
             assert isinstance(result, Value)
             found[name] = elements, result.dtype
@@ -163,6 +162,8 @@ class TrialTranslator(Translator):
         for name, found in self._models.infer(nodes, inputs, results, constants).items():
             shape = None if found is None else self._complete(name, found.shape)
             if found is not None and shape is not None:
+                if not symbols_of([shape]).keys() <= self._given.keys():
+                    raise Refusal(f"the size of {name} depends on data")
                 self._types[name] = TensorType(found.dtype, shape)
                 del self._untyped[name]
 

@@ -64,8 +64,9 @@ def range_(call: Call, start: Value, limit: Value, delta: Value) -> Value:
     dtype = start.dtype
     count = _count(call, start, limit, delta)
     places = call.iota(count, dtype)
-    step = call.emit("mul", places, call.reshape(delta, ()))
-    return call.emit("add", step, call.reshape(start, ()))
+    if call.plain(delta) != [1]:
+        places = call.emit("mul", places, call.reshape(delta, ()))
+    return places if call.plain(start) == [0] else call.emit("add", places, call.reshape(start, ()))
 
 
 def _count(call: Call, start: Value, limit: Value, delta: Value) -> Dim:
