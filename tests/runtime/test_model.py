@@ -134,7 +134,7 @@ def test_many_threads_on_one_model(model: Model) -> None:
 def test_many_shapes(model: Model) -> None:
     for n in [*range(150), *range(150)]:
         np.testing.assert_array_equal(model(rows(n)), expected(rows(n)))
-    assert len(model._records) <= 64
+    assert len(model._contexts) <= 64
 
 
 def test_models_share_a_group(tiny: Path) -> None:
@@ -191,7 +191,7 @@ def test_close_waits_for_a_call(make_tiny: Callable[..., Path], tmp_path: Path) 
     results: list[np.ndarray] = []
     caller = threading.Thread(target=lambda: results.append(model(rows(40))))
     caller.start()
-    while not model._records:
+    while not model._contexts:
         time.sleep(0.001)
     model.close()
     caller.join()

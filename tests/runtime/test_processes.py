@@ -113,7 +113,7 @@ import sys, threading, time, numpy, ranvier
 model = ranvier.load(sys.argv[1])
 x = numpy.zeros((3, 4), "f4")
 threading.Thread(target=model, args=(x,), daemon=True).start()
-while not model._records: time.sleep(0.001)
+while not model._contexts: time.sleep(0.001)
 """
     assert run_python(code, path).returncode == 0
 

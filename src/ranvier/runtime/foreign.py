@@ -63,11 +63,6 @@ class ForeignSteps:
             ticks[1, :, number] = ticks[0, :, number + 1]
 
 
-def has_foreign_steps(program: Program) -> bool:
-    """Whether a framework runs a part of a program."""
-    return any(step.foreign is not None for step in program.steps)
-
-
 def _open(artifact: Artifact, step: Step, threads: int) -> Segment:
     foreign = step.foreign
     assert foreign is not None
@@ -77,6 +72,7 @@ def _open(artifact: Artifact, step: Step, threads: int) -> Segment:
             artifact.entry(foreign.entry).tobytes(),
             [tensor.dtype for tensor in foreign.operands],
             [tensor.dtype for tensor in foreign.results],
+            len(foreign.sizes),
             threads,
         )
     except FrameworkError as error:

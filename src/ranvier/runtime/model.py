@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,30 +16,24 @@ from ranvier.artifact.expression import evaluate
 from ranvier.artifact.format import DTYPES, Manifest, Program, Symbol, TensorSpec
 from ranvier.artifact.metadata import read_metadata
 from ranvier.artifact.reader import Artifact, Verify
-from ranvier.errors import InputError, RanvierError, ResourceError
+from ranvier.errors import InputError, RanvierError
 from ranvier.runtime import group as groups
 from ranvier.runtime.arrays import Array, native_dtype
+from ranvier.runtime.context import CallContext
 from ranvier.runtime.cores import Cores, select_cores
 from ranvier.runtime.cpu import choose_target, permit_tiles
-from ranvier.runtime.foreign import ForeignSteps, has_foreign_steps
 from ranvier.runtime.mapping import Code, address_of
 from ranvier.runtime.open_outputs import OpenOutputs
 from ranvier.runtime.plan import Plan, Planner
-from ranvier.runtime.pool import Pool, function_address, physical_bytes
+from ranvier.runtime.pool import Pool
 from ranvier.runtime.profile import Profile, order_ticks
 from ranvier.runtime.signature import Signature
 
+if TYPE_CHECKING:
+    from ranvier.runtime.foreign import ForeignSteps
+
 PLANS_KEPT = 64
 """Shapes whose plans a model remembers; the least recently used is forgotten first."""
-
-_CONTEXT_WORDS = 32
-_POOL_WORD = 7
-_FAULT_WORDS = slice(24, 27)  # kind, which, value
-_MEMORY_WORDS = slice(27, 30)  # limit in bytes, aligned_alloc, free
-_FAULT_SIZE = 1
-_STEP_WORDS = slice(3, 5)
-_PROFILE_WORDS = slice(2, 7, 4)  # when steps begin, and when they are finished
-_TURNS_WORD = 30  # what steps in loops take in all
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -76,59 +70,6 @@ def load(
         permit_tiles(program.target)
         code = Code(artifact.fileno(), *artifact.extent(program.code), program.symbols)
         return Model(artifact, program, code, selected, verify)
-
-
-class _Record:
-    """What calls of one concrete input shape need: plan, context block and buffer table."""
-
-    __slots__ = (
-        "arena", "context", "dims", "inputs", "outputs", "plan", "table", "temporaries", "words",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        program: Program,
-        plan: Plan,
-        weights: Mapping[str, int],
-        dtypes: Sequence[Any],
-        pool: int,
-    ) -> None:
-        buffers, dims = program.buffers, plan.dims
-        self.plan = plan
-        words, self.context = groups.aligned_words(_CONTEXT_WORDS + len(buffers) + len(dims))
-        table_at, dims_at = (
-            self.context + 8 * _CONTEXT_WORDS,
-            self.context + 8 * (_CONTEXT_WORDS + len(buffers)),
-        )
-        words[0], words[1] = table_at, dims_at
-        words[_STEP_WORDS] = 0, len(program.steps)
-        if program.reserved:
-            memory = physical_bytes(), function_address("aligned_alloc"), function_address("free")
-            words[_POOL_WORD], words[_MEMORY_WORDS] = pool, memory
-        self.dims = words[_CONTEXT_WORDS + len(buffers) :]
-        self.dims[:] = np.array(dims, np.int64).view(np.uint64)
-        self.words = words
-        self.table = (ctypes.c_uint64 * len(buffers)).from_address(table_at)
-        self.inputs = [(i, b.index) for i, b in enumerate(buffers) if b.kind == "input"]
-        self.outputs = [
-            (
-                shape,
-                dtype,
-                tuple(i for i, b in enumerate(buffers) if b.kind == "output" and b.index == number),
-            )
-            for number, (shape, dtype) in enumerate(zip(plan.output_shapes, dtypes, strict=True))
-        ]
-        self.temporaries = tuple(plan.offsets.items())
-        for number, buffer in enumerate(buffers):
-            if buffer.kind == "weight":
-                self.table[number] = weights[buffer.entry] + buffer.offset
-        self.arena = 0
-
-    def bind_arena(self, address: int) -> None:
-        """Point the temporaries into the arena at `address`."""
-        for number, offset in self.temporaries:
-            self.table[number] = address + offset
-        self.arena = address
 
 
 class Model:
@@ -174,13 +115,15 @@ class Model:
         }
         self._input_types = [native_dtype(spec) for spec in manifest.inputs]
         self._output_types = [np.dtype(DTYPES[spec.dtype]) for spec in manifest.outputs]
-        self._records: OrderedDict[Shapes, _Record] = OrderedDict()
+        self._contexts: OrderedDict[Shapes, CallContext] = OrderedDict()
         self._call = groups.native_call(code)
         self._pool = Pool(len(program.reserved))
         self._open = OpenOutputs(manifest, program) if program.computed else None
-        self._foreign = (
-            ForeignSteps(artifact, program, cores.count) if has_foreign_steps(program) else None
-        )
+        self._foreign: ForeignSteps | None = None
+        if any(step.foreign is not None for step in program.steps):
+            from ranvier.runtime.foreign import ForeignSteps  # most models have no use for it
+
+            self._foreign = ForeignSteps(artifact, program, cores.count)
         self._count = len(manifest.inputs)
         self._flat = self._signature.flat
         self._single = manifest.output_tree.kind == "leaf"
@@ -253,29 +196,29 @@ class Model:
         """
         arrays, shapes = self._convert(self._signature.bind_names(inputs))
         symbols = self._signature.solve(shapes)
-        record = self._record(self._plans().plan(symbols, self.cores.count, keep=True))
-        arena, address = groups.aligned_words(record.plan.arena_bytes // 8 + 1)
-        outputs = self._empty_outputs(record)
+        context = self._new_context(self._plans().plan(symbols, self.cores.count, keep=True))
+        arena, address = groups.aligned_words(context.plan.arena_bytes // 8 + 1)
+        outputs = self._empty_outputs(context)
         group = self._group
         with group.lock:
             self._prepare()
-            record.bind_arena(address)
-            self._launch(record, [address_of(array) for array in arrays], outputs)
-            self._check_faults(record)
+            context.bind_arena(address)
+            self._launch(context, [address_of(array) for array in arrays], outputs)
+            context.check_faults(self._program)
         memory: dict[int, Array] = {
-            number: arena.view(np.uint8)[offset : offset + record.plan.sizes[number]]
-            for number, offset in record.temporaries
+            number: arena.view(np.uint8)[offset : offset + context.plan.sizes[number]]
+            for number, offset in context.temporaries
         }
-        memory |= {number: _octets(arrays[index]) for number, index in record.inputs}
-        for output, (_, _, numbers) in zip(outputs, record.outputs, strict=True):
+        memory |= {number: _octets(arrays[index]) for number, index in context.inputs}
+        for output, (_, _, numbers) in zip(outputs, context.outputs, strict=True):
             memory |= {number: _octets(output) for number in numbers}
         for number, buffer in enumerate(self._program.buffers):
             if buffer.kind == "weight":
                 memory[number] = self._weights[buffer.entry][buffer.offset :][
-                    : record.plan.sizes[number]
+                    : context.plan.sizes[number]
                 ]
         results: dict[str, Array] = {}
-        for view in record.plan.views:
+        for view in context.plan.views:
             dtype = np.dtype(DTYPES[view.result.dtype])
             strides = tuple(stride * dtype.itemsize for stride in view.strides)
             source = np.ndarray(
@@ -324,7 +267,7 @@ class Model:
         """Give back cores and weights, after a call that runs; later calls raise RanvierError."""
         with self._group.lock:
             already, self._closed = self._closed, True
-            self._records.clear()
+            self._contexts.clear()
             self._weights = {}
             self._pool.release()
         if not already:
@@ -384,58 +327,41 @@ class Model:
         group = self._group
         with group.lock:
             self._prepare()
-            record = self._records.get(key)
-            if record is None:
-                record = self._remember(key)
+            context = self._contexts.get(key)
+            if context is None:
+                context = self._remember(key)
             else:
-                self._records.move_to_end(key)
-            address = group.reserve(record.plan.arena_bytes)
-            if record.arena != address:
-                record.bind_arena(address)
-            outputs = self._empty_outputs(record)
+                self._contexts.move_to_end(key)
+            address = group.reserve(context.plan.arena_bytes)
+            if context.arena != address:
+                context.bind_arena(address)
+            outputs = self._empty_outputs(context)
             if ticks is not None:
-                record.words[_PROFILE_WORDS] = address_of(ticks[0]), address_of(ticks[1])
-                record.words[_TURNS_WORD] = 0 if turns is None else address_of(turns)
+                context.watch(ticks, turns)
             try:
-                self._launch(record, pointers, outputs)
+                self._launch(context, pointers, outputs)
             finally:
                 if ticks is not None:
-                    record.words[_PROFILE_WORDS] = record.words[_TURNS_WORD] = 0
+                    context.watch(None, None)
             if self._open is not None:
-                outputs = self._finish(record, outputs, sizes)
+                outputs = self._finish(context, outputs, sizes)
         return outputs
 
-    def _empty_outputs(self, record: _Record) -> list[Array]:
+    def _empty_outputs(self, context: CallContext) -> list[Array]:
         if self._open is not None:
-            return self._open.memory(record.plan, record.outputs)
-        return [np.empty(shape, dtype) for shape, dtype, _ in record.outputs]
+            return self._open.memory(context.plan, context.outputs)
+        return [np.empty(shape, dtype) for shape, dtype, _ in context.outputs]
 
     def _finish(
-        self, record: _Record, outputs: list[Array], sizes: dict[str, int] | None
+        self, context: CallContext, outputs: list[Array], sizes: dict[str, int] | None
     ) -> list[Array]:
         """Outputs in the sizes that the call found out, which are added to `sizes`."""
         assert self._open is not None
-        self._check_faults(record)
-        found = self._open.sizes(record.dims)
+        context.check_faults(self._program)
+        found = self._open.sizes(context.dims)
         if sizes is not None:
             sizes.update(found)
-        return self._open.arrays(outputs, {**record.plan.symbols, **found}, self._pool)
-
-    def _check_faults(self, record: _Record) -> None:
-        kind, which, value = (int(word) for word in record.words[_FAULT_WORDS].view(np.int64))
-        if not kind:
-            return
-        record.words[_FAULT_WORDS] = 0
-        if kind == _FAULT_SIZE:
-            name = self._program.dims[which]
-            raise InputError(
-                f"a size that the model computes, {name}, is {value}; that is outside the range "
-                "that it was compiled for. Check the input that it comes from"
-            )
-        raise ResourceError(
-            f"buffer {self._program.reserved[which]} needs {value} bytes, which this machine does "
-            "not have. Check the inputs that sizes are computed from"
-        )
+        return self._open.arrays(outputs, {**context.plan.symbols, **found}, self._pool)
 
     def _prepare(self) -> None:
         """Check that the model is open and its group has its workers; the group's lock is held."""
@@ -443,23 +369,25 @@ class Model:
             raise RanvierError(f"the model {self.name!r} is closed; load it again")
         self._group.start()
 
-    def _launch(self, record: _Record, pointers: Sequence[int], outputs: Sequence[Array]) -> None:
-        table = record.table
-        for number, index in record.inputs:
+    def _launch(
+        self, context: CallContext, pointers: Sequence[int], outputs: Sequence[Array]
+    ) -> None:
+        table = context.table
+        for number, index in context.inputs:
             table[number] = pointers[index]
-        for output, (_, _, numbers) in zip(outputs, record.outputs, strict=True):
+        for output, (_, _, numbers) in zip(outputs, context.outputs, strict=True):
             pointer = _addressof(_first_byte(output))
             for number in numbers:
                 table[number] = pointer
         if self._foreign is None:
-            self._call(self._group.address, record.context)
+            self._call(self._group.address, context.address)
             return
-        part = record.words[_STEP_WORDS]
-        self._foreign.run(record.plan.foreign, table, part, lambda: self._run_part(record))
+        part = context.part
+        self._foreign.run(context.plan.foreign, table, part, lambda: self._run_part(context))
 
-    def _run_part(self, record: _Record) -> None:
-        self._call(self._group.address, record.context)
-        self._check_faults(record)
+    def _run_part(self, context: CallContext) -> None:
+        self._call(self._group.address, context.address)
+        context.check_faults(self._program)
 
     def _convert(self, values: Sequence[object]) -> tuple[list[Array], Shapes]:
         if len(values) != self._count:
@@ -472,17 +400,19 @@ class Model:
             self._planner = Planner(self._program, self.manifest)
         return self._planner
 
-    def _record(self, plan: Plan) -> _Record:
-        return _Record(
+    def _new_context(self, plan: Plan) -> CallContext:
+        return CallContext(
             self._program, plan, self._weight_addresses, self._output_types, self._pool.address
         )
 
-    def _remember(self, key: Shapes) -> _Record:
+    def _remember(self, key: Shapes) -> CallContext:
         symbols = self._signature.solve(key)
-        record = self._records[key] = self._record(self._plans().plan(symbols, self.cores.count))
-        if len(self._records) > PLANS_KEPT:
-            self._records.popitem(last=False)
-        return record
+        context = self._contexts[key] = self._new_context(
+            self._plans().plan(symbols, self.cores.count)
+        )
+        if len(self._contexts) > PLANS_KEPT:
+            self._contexts.popitem(last=False)
+        return context
 
 
 def _octets(array: Array) -> Array:
