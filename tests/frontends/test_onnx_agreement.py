@@ -78,6 +78,31 @@ def _imported(text: str) -> Graph:
     return import_onnx(parser.parse_model(_HEAD + text))
 
 
+def test_a_head_for_one_size_behind_maps_of_any_size() -> None:
+    text = f"""{_HEAD}
+    head (float[n, 2, h, w] x, float[12, 3] weight, float[3] bias) => (float[n, 3] y) {{
+      pooled = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (x)
+      flat = Flatten(pooled)
+      y = Gemm(flat, weight, bias)
+    }}"""
+    model = onnx_backend.prepare(parser.parse_model(text), cores=1)
+    random = np.random.default_rng(5)
+    weight, bias = random.standard_normal((12, 3), np.float32), np.ones(3, np.float32)
+    for size in ((3, 2, 4, 6), (1, 2, 5, 7), (2, 2, 12, 2)):
+        x = random.standard_normal(size, np.float32)
+        even = x[:, :, : size[2] // 2 * 2, : size[3] // 2 * 2]
+        pooled = even.reshape(size[0], 2, size[2] // 2, 2, size[3] // 2, 2).max((3, 5))
+        wanted = pooled.reshape(size[0], 12) @ weight + bias
+        np.testing.assert_allclose(model.run([x, weight, bias])[0], wanted, rtol=1e-5, atol=1e-5)
+    with pytest.raises(InputError, match="mismatch_at_y"):
+        model.run([np.zeros((3, 2, 4, 8), np.float32), weight, bias])
+
+
+def test_a_plain_number_is_the_size_of_the_result() -> None:
+    graph = _imported("g (float[n] a, float[512] b) => (float[m] y) { y = Add(a, b) }")
+    assert graph.outputs[0].shape == (512,)
+
+
 def test_sizes_that_can_never_be_equal_are_refused_at_once() -> None:
     with pytest.raises(UnsupportedOperatorError, match="cannot broadcast dims 3 and 4"):
         _imported("g (float[3] a, float[4] b) => (float[n] y) { y = Add(a, b) }")
