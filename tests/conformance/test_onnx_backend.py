@@ -42,3 +42,9 @@ def test_every_listed_case_is_there_once() -> None:
 
 def test_the_goal_is_met() -> None:
     assert len(cases()) - len(REASONS) >= GOAL
+
+
+def test_the_readme_shows_the_count() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    shown = readme.partition("<!-- conformance: begin -->")[2].partition("<!--")[0]
+    assert shown == f"{len(cases()) - len(REASONS)} of {len(cases())}"
