@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from onnx import GraphProto
 
-from ranvier.frontends.onnx.contents import OPEN, Contents, Elements, Open, Ratio, numbers
+from ranvier.frontends.onnx.contents import Contents
+from ranvier.frontends.onnx.elements import OPEN, Elements, Open, Ratio, numbers
 from ranvier.frontends.onnx.frame import Frame
 from ranvier.frontends.onnx.refusal import Refusal
 from ranvier.frontends.onnx.value_list import Result

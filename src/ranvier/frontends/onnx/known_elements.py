@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from ranvier.frontends.onnx.contents import Elements
+from ranvier.frontends.onnx.elements import Elements
 from ranvier.frontends.onnx.frame import Frame
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Polynomial

@@ -15,7 +15,7 @@ from onnx import ModelProto, NodeProto, inliner
 from ranvier.errors import UnsupportedOperatorError
 from ranvier.frontends.fallback import Fallback, FallbackSummary, summarize_fallback
 from ranvier.frontends.findings import Finding, missing_message, operator_uses
-from ranvier.frontends.onnx.contents import Elements
+from ranvier.frontends.onnx.elements import Elements
 from ranvier.frontends.onnx.known_elements import emit_elements, follows_from_sizes
 from ranvier.frontends.onnx.provenance import source_of
 from ranvier.frontends.onnx.refusal import Refusal

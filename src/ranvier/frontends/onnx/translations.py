@@ -23,6 +23,8 @@ GROUPS = (
     "sequences",
     "resize",
     "sampling",
+    "regions",
+    "columns",
     "selection",
     "boxes",
     "signal",
