@@ -14,7 +14,10 @@ from torch.nn import functional
 from tests.zoo.entry import Sizes
 from tests.zoo.images import image_batch
 from tests.zoo.random_weights import build_seeded
-from tests.zoo.torchvision_import import import_torchvision_operators
+from tests.zoo.torchvision_import import (
+    import_torchvision_models,
+    import_torchvision_operators,
+)
 
 _operators = import_torchvision_operators()
 CLASSES = 5
@@ -191,6 +194,14 @@ def build_yolo() -> nn.Module:
 def build_ssd() -> nn.Module:
     """The SSD-like detector, seeded."""
     return build_seeded(SsdLike, (image_batch({"batch": 1, "height": 128, "width": 128}),))
+
+
+def build_ssdlite() -> nn.Module:
+    """torchvision's SSDLite with a MobileNetV3, five classes and a background, seeded."""
+    make = import_torchvision_models().detection.ssdlite320_mobilenet_v3_large
+    options = {"weights": None, "weights_backbone": None, "num_classes": 1 + CLASSES}
+    picture = image_batch({"batch": 1, "height": 200, "width": 240})[0]
+    return build_seeded(lambda: make(**options, score_thresh=0.4), ([picture],))
 
 
 def picture_batch(sizes: Sizes) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,7 +22,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def build_seeded(
-    make: Callable[[], nn.Module], calibration: tuple[torch.Tensor, ...] = (), seed: int = 0
+    make: Callable[[], nn.Module], calibration: tuple[Any, ...] = (), seed: int = 0
 ) -> nn.Module:
     """Build a module in eval mode whose every parameter and statistic has a seeded value.
 
@@ -49,7 +50,7 @@ def _perturb_constant(name: str, parameter: torch.Tensor) -> None:
         parameter.uniform_(0.1, 0.5)
 
 
-def _randomize_batch_norms(model: nn.Module, calibration: tuple[torch.Tensor, ...]) -> None:
+def _randomize_batch_norms(model: nn.Module, calibration: tuple[Any, ...]) -> None:
     """Set the statistics of every batch norm, in the order of execution, in one forward pass."""
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     hooks = [norm.register_forward_pre_hook(_set_statistics) for norm in norms]

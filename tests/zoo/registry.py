@@ -265,6 +265,7 @@ def _translation(name: str) -> ZooModel:
         example_sizes={"batch": 2, "tokens": 24},
         check_sizes=_cases(("batch", "tokens"), (1, 1), (1, 16), (3, 37), (4, 64)),
         precisions=("f32",),
+        slow=name == "bart",
         needs=("torch", "transformers"),
     )
 
@@ -288,7 +289,8 @@ def _table() -> dict[str, ZooModel]:
     entries.append(_segmentation("unet", _late("segmentation", "build_unet"), 32))
     for name in _SEGMENTATION_NETWORKS:
         build = _late("segmentation", "build_torchvision_segmentation", name)
-        entries.append(_segmentation(name, build, 32, needs=("torch", "torchvision")))
+        slow = name == "fcn_resnet50"
+        entries.append(_segmentation(name, build, 32, slow=slow, needs=("torch", "torchvision")))
     entries.append(
         _sequence("tcn", "build_temporal_network", "signal_batch", {0: "batch", 2: "steps"}, 4096)
     )

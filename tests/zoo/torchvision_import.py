@@ -47,8 +47,12 @@ def import_torchvision_operators() -> ModuleType:
     operators: ModuleType = torchvision.ops
     if not torch._C._dispatch_has_kernel_for_dispatch_key("torchvision::nms", "CPU"):
         torch.library.impl("torchvision::nms", "CPU", _nms)
-        torchvision.ops.boxes._assert_has_ops = lambda: None
+        torchvision.ops.boxes._assert_has_ops = _assert_nothing
     return operators
+
+
+def _assert_nothing() -> None:
+    """In the place of torchvision's check for its native library; a function, for TorchScript."""
 
 
 def _nms(boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torch.Tensor:
