@@ -40,7 +40,7 @@ def run(segment: Segment) -> np.ndarray[Any, Any]:
 def test_results_are_written_in_place() -> None:
     expected = 0.5 * X * (1 + np.tanh(np.sqrt(2 / np.pi) * (X + 0.044715 * X**3)))
     np.testing.assert_allclose(
-        run(open_segment("onnxruntime", model(), ["f32"], ["f32"], 1)), expected, atol=1e-6
+        run(open_segment("onnxruntime", model(), ["f32"], ["f32"], threads=1)), expected, atol=1e-6
     )
 
 
@@ -53,7 +53,7 @@ def test_bits_of_bf16() -> None:
 
 
 def test_a_forked_child_opens_the_segment_again() -> None:
-    segment = open_segment("onnxruntime", model(), ["f32"], ["f32"], 2)
+    segment = open_segment("onnxruntime", model(), ["f32"], ["f32"], threads=2)
     expected = run(segment)
     pid = os.fork()
     if pid == 0:

@@ -45,7 +45,7 @@ def test_calls_lists_sizes_and_items() -> None:
         ],
         [{"call": 3}, {"call": 0, "item": 0}],
     )
-    segment = open_segment("torch", text, ["f32"], ["f64", "f32"])
+    segment = open_segment("torch", text, ["f32"], ["f64", "f32"], sizes=1)
     x = np.arange(6, dtype=np.float32)
     total, first = np.zeros(3), np.zeros(3, np.float32)
     segment.run([tensor(x)], [3], [tensor(total), tensor(first)])
@@ -85,6 +85,8 @@ def test_no_elements() -> None:
         (document([call("aten.relu.default", {"dtype": "Tensor"})], []), "no argument"),
         (document([call("aten.relu.default", {"pickle": "x"})], []), "no argument"),
         (document([{"operator": "aten.relu.default", "arguments": 1}], []), "no list"),
+        (document([call("aten.relu.default", {"size": 0})], []), "below 0"),
+        (document([call("aten.relu.default", {"device": "cuda"})], []), "not the CPU"),
         (document([RENORM], []), "0 results for 1"),
         (document([RENORM], [{"operand": True}]), "below 1"),
     ],
@@ -129,6 +131,13 @@ def test_what_does_not_fit_is_an_error_of_the_call() -> None:
     text = document([call("aten.matmul.default", {"operand": 0}, {"operand": 0})], [{"call": 0}])
     with pytest.raises(FrameworkError, match=r"aten.matmul.default failed in PyTorch"):
         open_segment("torch", text, ["f32"], ["f32"]).run([tensor(x)], [], [tensor(y)])
+
+
+def test_a_result_that_is_not_there_is_an_error_of_the_call() -> None:
+    x = np.ones((2, 3), np.float32)
+    text = document([RENORM], [{"call": 0, "item": 1}])
+    with pytest.raises(FrameworkError, match="call 0 of a PyTorch segment has no result 1"):
+        open_segment("torch", text, ["f32"], ["f32"]).run([tensor(x)], [], [tensor(x.copy())])
 
 
 def test_unknown_framework_and_element_type() -> None:

@@ -16,7 +16,7 @@ from ranvier.segments.segment import Segment, Tensor
 
 __all__ = ["FRAMEWORKS", "Segment", "Tensor", "open_segment"]
 
-FRAMEWORKS: dict[str, Callable[[bytes, Sequence[str], Sequence[str], int | None], Segment]] = {
+FRAMEWORKS: dict[str, Callable[[bytes, Sequence[str], Sequence[str], int, int | None], Segment]] = {
     "torch": TorchSegment,
     "onnxruntime": OnnxRuntimeSegment,
 }
@@ -28,6 +28,7 @@ def open_segment(
     document: bytes,
     operands: Sequence[str],
     results: Sequence[str],
+    sizes: int = 0,
     threads: int | None = None,
 ) -> Segment:
     """A segment that is ready to run.
@@ -36,6 +37,7 @@ def open_segment(
         framework: a name of `FRAMEWORKS`.
         document: what to run: JSON for PyTorch, a serialised ONNX model for ONNX Runtime.
         operands, results: dtype names, such as "f32".
+        sizes: how many numbers every call gives.
         threads: for the framework's kernels where it lets a segment choose; None for its default.
 
     Raises:
@@ -45,4 +47,4 @@ def open_segment(
     if framework not in FRAMEWORKS:
         known = ", ".join(FRAMEWORKS)
         raise FrameworkError(f"no framework {framework!r:.40} runs segments; known: {known}")
-    return FRAMEWORKS[framework](document, operands, results, threads)
+    return FRAMEWORKS[framework](document, operands, results, sizes, threads)

@@ -30,6 +30,7 @@ class OnnxRuntimeSegment:
         document: bytes,
         operands: Sequence[str],
         results: Sequence[str],
+        sizes: int = 0,
         threads: int | None = None,
     ) -> None:
         """Raises FrameworkError when ONNX Runtime, an operator or a type is missing."""

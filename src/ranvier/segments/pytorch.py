@@ -4,7 +4,7 @@
     call     := {"operator": "namespace.name.overload", "arguments": [value], "named": {str: value}}
     value    := number | string | true | false | null | [value] | {"operand": n} | {"size": n}
               | {"float": "inf" | "-inf" | "nan"} | {"dtype" | "layout" | "memory_format": name}
-              | {"device": name} | reference
+              | {"device": "cpu"} | reference
     reference:= {"call": n} | {"call": n, "item": n}
 
 Nothing is unpickled and no Python source is run. `{"call": n}` is the result of an earlier call,
@@ -14,11 +14,11 @@ Nothing is unpickled and no Python source is run. `{"call": n}` is the result of
 from __future__ import annotations
 
 import ctypes
-import importlib
 import importlib.util
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -48,6 +48,7 @@ class TorchSegment:
         document: bytes,
         operands: Sequence[str],
         results: Sequence[str],
+        sizes: int = 0,
         threads: int | None = None,
     ) -> None:
         """Raises FrameworkError when PyTorch, an operator or a type is missing, or for a document
@@ -55,6 +56,7 @@ class TorchSegment:
         """
         self._torch, self._process = framework_module("torch"), os.getpid()
         parsed = _parsed(document)
+        self._sizes = sizes
         self._operands = [self._dtype(name) for name in operands]
         self._results = [self._dtype(name) for name in results]
         self._calls: list[_Call] = []
@@ -120,18 +122,23 @@ class TorchSegment:
         match = _OPERATOR.fullmatch(name)
         if match is None:
             raise _malformed(f"{name!r:.60} is no operator")
-        namespace, packet, overload = match.groups()
-        _import_namespace(namespace)
-        found = getattr(self._torch.ops, namespace)
-        for part in (packet, overload):
-            found = getattr(found, part, None)
-        if not isinstance(found, self._torch._ops.OpOverload):
+        parts = match.groups()
+        found = self._look_up(*parts)
+        if found is None and _can_be_imported(parts[0]):
+            framework_module(parts[0])  # torchvision registers what torch.ops.torchvision has
+            found = self._look_up(*parts)
+        if found is None:
             raise FrameworkError(
                 f"PyTorch {self._torch.__version__} has no operator {name}. Import the module "
                 "that registers it before the artifact is loaded, or install the version of "
                 "PyTorch that the model was compiled with"
             )
         return found
+
+    def _look_up(self, namespace: str, packet: str, overload: str) -> Any:
+        found = getattr(getattr(self._torch.ops, namespace), packet, None)
+        found = getattr(found, overload, None)
+        return found if isinstance(found, self._torch._ops.OpOverload) else None
 
     def _reader(self, value: Any) -> Reader:
         if isinstance(value, list):
@@ -145,13 +152,16 @@ class TorchSegment:
         if kind == "operand":
             place = _number(content, len(self._operands))
             return lambda environment: environment[0][place]
-        if kind == "size" and isinstance(content, int):
-            return lambda environment: environment[1][content]
+        if kind == "size":
+            number = _number(content, self._sizes)
+            return lambda environment: environment[1][number]
         if kind == "float" and content in ("inf", "-inf", "nan"):
-            number = float(content)
-            return lambda environment: number
+            special = float(content)
+            return lambda environment: special
         if kind == "device":
-            device = self._torch.device(content)
+            if content != "cpu":
+                raise _malformed(f"the device {content!r:.60} is not the CPU")
+            device = self._torch.device("cpu")
             return lambda environment: device
         if kind in _NAMED:
             found = getattr(self._torch, str(content), None)
@@ -176,10 +186,12 @@ class _Call:
         self._arguments, self._named = arguments, named
 
     def run(self, environment: Environment) -> Any:
-        arguments = [read(environment) for read in self._arguments]
-        named = {key: read(environment) for key, read in self._named.items()}
         try:
+            arguments = [read(environment) for read in self._arguments]
+            named = {key: read(environment) for key, read in self._named.items()}
             return self._overload(*arguments, **named)
+        except FrameworkError:
+            raise
         except Exception as error:  # operators raise what they like
             raise FrameworkError(f"{self._name} failed in PyTorch: {error}") from error
 
@@ -200,7 +212,14 @@ def _reference(value: dict[str, Any], known: int) -> Reader:
     if "item" not in value:
         return lambda environment: environment[2][place]
     item = _number(value["item"], 1 << 16)
-    return lambda environment: environment[2][place][item]
+
+    def read(environment: Environment) -> Any:
+        results = environment[2][place]
+        if not isinstance(results, (tuple, list)) or item >= len(results):
+            raise FrameworkError(f"call {place} of a PyTorch segment has no result {item}")
+        return results[item]
+
+    return read
 
 
 def _number(value: object, limit: int) -> int:
@@ -213,7 +232,5 @@ def _malformed(reason: str) -> FrameworkError:
     return FrameworkError(f"the document of a PyTorch segment is malformed: {reason}")
 
 
-def _import_namespace(namespace: str) -> None:
-    """Import the package that a namespace is named after, such as torchvision, if there is one."""
-    if namespace not in ("aten", "prim", "prims") and importlib.util.find_spec(namespace):
-        framework_module(namespace)
+def _can_be_imported(package: str) -> bool:
+    return package not in sys.modules and importlib.util.find_spec(package) is not None

@@ -277,6 +277,8 @@ class SegmentedTranslator(Translator):
                     place.scope.set(name, result)
 
     def _emit(self, segment: Segment, place: Place) -> None:
+        if not segment.results:
+            return  # nothing reads what it computes
         try:
             self._foreign(segment, place)
         except Refusal as refusal:

@@ -32,7 +32,7 @@ from ranvier.frontends.torch.source_lines import line_of_node
 from ranvier.frontends.torch.symbols import Symbols
 from ranvier.frontends.torch.translator import Translator
 from ranvier.ir.dim import Dim, Polynomial
-from ranvier.ir.graph import GraphBuilder, TensorType, Value
+from ranvier.ir.graph import GraphBuilder, Value
 
 _VIEWS = frozenset({
     "aten.alias.default", "aten.clone.default", "aten.contiguous.default", "aten.detach.default",
@@ -182,30 +182,16 @@ class SegmentedBody(Body):
 
     def _emit(self, segment: Segment, native: set[FxNode]) -> None:
         document = _Document(self.resolve)
-        for node in segment.nodes:
-            if node.target is not operator.getitem:
-                document.add(node)
-        types: list[TensorType] = []
-        names: list[str] = []
-        returned: dict[FxNode, int | dict[int, int]] = {}
-        for node in (node for node in segment.nodes if node in segment.results):
-            found = node.meta["val"]
-            if isinstance(found, torch.Tensor):
-                returned[node] = len(types)
-                types.append(self.type(found))
-                names.append(node.name)
-                document.give(node)
-                continue
-            items: dict[int, int] = {}
-            for user in node.users:
-                item = user.args[1] if user.target is operator.getitem else None
-                if isinstance(item, int) and user in native and item not in items:
-                    items[item] = len(types)
-                    types.append(self.type(found[item]))
-                    names.append(user.name)
-                    document.give(node, item)
-            returned[node] = items
         calls = [node for node in segment.nodes if node.target is not operator.getitem]
+        for node in calls:
+            document.add(node)
+        given = list(_given(segment, native))
+        if not given:
+            return  # nothing reads what it computes
+        types = []
+        for each in given:
+            types.append(self.type(each.found))
+            document.give(each.node, each.item)
         start = len(self.builder.nodes)
         values = self.builder.add_node(
             "foreign",
@@ -219,21 +205,48 @@ class SegmentedBody(Body):
                 "dtypes": tuple(type.dtype for type in types),
                 "shapes": tuple(type.shape for type in types),
             },
-            names,
+            [each.name for each in given],
             line_of_node(calls[0]),
         )
-        fresh = {v: n for v, n in zip(values, names, strict=True) if n not in self._named}
+        names = {value: each.name for value, each in zip(values, given, strict=True)}
+        fresh = {value: name for value, name in names.items() if name not in self._named}
         self._named |= set(fresh.values())
-        values = rename(self.builder.nodes, start, fresh, values)
-        for node, place in returned.items():
-            if isinstance(place, int):
-                self.values[node] = values[place]
-            else:
-                count = len(node.meta["val"])
-                items = place
-                self.values[node] = tuple(
-                    values[items[i]] if i in items else None for i in range(count)
-                )
+        self._store(given, rename(self.builder.nodes, start, fresh, values))
+
+    def _store(self, given: Sequence[_Given], values: Sequence[Value]) -> None:
+        """What became of the nodes: a value, or a tuple of those that something reads."""
+        for each, value in zip(given, values, strict=True):
+            if each.item is None:
+                self.values[each.node] = value
+                continue
+            items = self.values.get(each.node, (None,) * len(each.node.meta["val"]))
+            self.values[each.node] = (*items[: each.item], value, *items[each.item + 1 :])
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A result of a segment: a node's tensor, or one of several, under its name."""
+
+    node: FxNode
+    item: int | None
+    name: str
+    found: torch.Tensor
+
+
+def _given(segment: Segment, native: set[FxNode]) -> Iterator[_Given]:
+    """The results of a segment that native nodes or other segments read, each once."""
+    for node in (node for node in segment.nodes if node in segment.results):
+        found = node.meta["val"]
+        if isinstance(found, torch.Tensor):
+            yield _Given(node, None, node.name, found)
+            continue
+        items: set[int] = set()
+        for user in (user for user in node.users if user in native):
+            item = user.args[1]
+            assert isinstance(item, int)  # lists that are read as a whole have been refused
+            if item not in items:
+                items.add(item)
+                yield _Given(node, item, user.name, found[item])
 
 
 @dataclass

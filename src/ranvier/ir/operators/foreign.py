@@ -64,6 +64,7 @@ def _reference(call: Call, *arrays: Array) -> tuple[Array, ...]:
         call.text("segment"),
         tuple(operand.dtype.name for operand in call.operands),
         tuple(result.dtype.name for result in call.results),
+        len(call.dims("sizes")),
     )
     # A view of rank 0 becomes one of rank 1 above: the operand's own shape counts.
     shapes = [array.shape for array in arrays]
@@ -74,9 +75,9 @@ def _reference(call: Call, *arrays: Array) -> tuple[Array, ...]:
 
 @lru_cache(maxsize=16)
 def _opened(
-    framework: str, text: str, operands: tuple[str, ...], results: tuple[str, ...]
+    framework: str, text: str, operands: tuple[str, ...], results: tuple[str, ...], sizes: int
 ) -> Segment:
-    return open_segment(framework, _decoded(framework, text), operands, results)
+    return open_segment(framework, _decoded(framework, text), operands, results, sizes)
 
 
 OPERATORS = (
