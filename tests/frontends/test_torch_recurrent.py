@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.export import Dim
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from ranvier.errors import UnsupportedOperatorError
 from ranvier.frontends.torch import import_torch
@@ -92,6 +93,71 @@ def test_a_tagger() -> None:
     assert str(graph.outputs[0].type) == "f32[batch, length, 4]"
 
 
+class Packed(nn.Module):
+    """A layer over sequences of different lengths."""
+
+    def __init__(self, layer: Any, **options: Any) -> None:
+        super().__init__()
+        self.layer = layer
+        self.options = options
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> Any:
+        packed = pack_padded_sequence(x, lengths, self.layer.batch_first, enforce_sorted=False)
+        output, states = self.layer(packed)
+        return *pad_packed_sequence(output, self.layer.batch_first, **self.options), states
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if name != "wide"])
+def test_packed_sequences(name: str) -> None:
+    torch.manual_seed(8)
+    layer = LAYERS[name]()
+    x = randn(6, 4, 3).transpose(0, 1) if layer.batch_first else randn(6, 4, 3)
+    others = [(x, torch.tensor(each)) for each in ([6, 6, 6, 6], [1, 2, 1, 1])]
+    check(Packed(layer), x, torch.tensor([3, 6, 1, 5]), others=others)
+
+
+def test_packed_sequences_of_any_length_and_batch() -> None:
+    torch.manual_seed(9)
+    module = Packed(nn.LSTM(3, 5, bidirectional=True), padding_value=-1.0)
+    others = [
+        (randn(1, 1, 3), torch.tensor([1])),
+        (randn(30, 7, 3), torch.tensor([7, 1, 2, 29, 3, 29, 4])),
+    ]
+    check(
+        module,
+        randn(6, 4, 3),
+        torch.tensor([3, 6, 1, 5]),
+        dynamic=({0: LENGTH, 1: BATCH}, {0: BATCH}),
+        others=others,
+    )
+
+
+def test_packed_sequences_to_a_given_length() -> None:
+    torch.manual_seed(10)
+    module = Packed(nn.GRU(3, 5, batch_first=True), total_length=9)
+    check(module, randn(4, 6, 3), torch.tensor([3, 6, 1, 5]), others=[
+        (randn(4, 6, 3), torch.tensor([3, 2, 1, 2]))])  # fmt: skip
+
+
+def test_what_is_done_with_packed_data() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.LSTM(3, 5), nn.GRU(4, 2)
+            self.between = nn.Linear(5, 4)
+
+        def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> Any:
+            packed, _ = self.first(pack_padded_sequence(x, lengths))
+            data = self.between(packed.data).relu()
+            again = PackedSequence(data, packed.batch_sizes)
+            output, last = self.second(again, torch.ones(1, 4, 2))
+            return pad_packed_sequence(output)[0], last, data.mean(0), packed.batch_sizes
+
+    torch.manual_seed(11)
+    others = [(randn(6, 4, 3), torch.tensor([4, 4, 2, 1]))]
+    check(Net(), randn(6, 4, 3), torch.tensor([6, 4, 3, 1]), others=others)
+
+
 def test_training_with_dropout_is_refused() -> None:
     layer = nn.LSTM(3, 5, 2, dropout=0.5).train()
     with pytest.raises(UnsupportedOperatorError, match=r"eval\(\)"):
@@ -100,7 +166,8 @@ def test_training_with_dropout_is_refused() -> None:
 
 def test_modules_are_as_they_were_after_tracing() -> None:
     layer = nn.LSTM(3, 5)
-    before = layer(randn(4, 6, 3))[0]
+    before, forward = layer(randn(4, 6, 3))[0], nn.LSTM.forward
     import_torch(layer, (randn(4, 6, 3),))
-    assert "lstm" not in vars(torch._VF)
+    assert vars(torch._VF).keys().isdisjoint({"lstm", "_pack_padded_sequence"})
+    assert nn.LSTM.forward is forward
     torch.testing.assert_close(layer(randn(4, 6, 3))[0], before)

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ranvier.frontends.torch.call import Call, Refusal, static
-from ranvier.frontends.torch.registry import aten
+from ranvier.frontends.torch.registry import aten, operator
 from ranvier.ir.dim import symbol
+from ranvier.ir.dtype import I64
 from ranvier.ir.graph import GraphBuilder, Value
 
 State = tuple[Value, ...]
@@ -106,9 +107,18 @@ def _plain_step(activation: str) -> Step:
 
 
 def _walk(
-    call: Call, gates: Value, state: State, weights: _Weights, step: Step, backwards: bool
+    call: Call,
+    gates: Value,
+    state: State,
+    weights: _Weights,
+    step: Step,
+    backwards: bool,
+    lengths: Value | None,
 ) -> tuple[Value, State]:
-    """Hidden states of all steps `[sequence, batch, hidden]` in order, and the last state."""
+    """Hidden states of all steps `[sequence, batch, hidden]` in order, and the last state.
+
+    Behind the end of a sequence its state stays and the hidden states are zeros.
+    """
     length, batch, width = gates.shape
     label = call.unique(f"{call.name}_steps")
     place = symbol(f"{label}_i", 0, None)
@@ -127,10 +137,17 @@ def _walk(
     now = inside.reshape(inside.slice(sequence, 0, row, row + 1), (batch, width))
     following = step(inside, now, carried, own)
     hidden = following[0]
+    ends = () if lengths is None else (lengths,)
+    if lengths is not None:
+        end = inside.reshape(body.input("lengths", lengths.type), (batch, 1))
+        goes_on = inside.emit("greater", end, inside.scalar(row, I64))
+        kept = zip(following, carried, strict=True)
+        following = tuple(inside.emit("where", goes_on, new, old) for new, old in kept)
+        hidden = inside.emit("where", goes_on, hidden, inside.scalar(0.0, hidden.dtype))
     shapes = (*(value.shape for value in state), (length, *hidden.shape))
     *last, rows = call.builder.add_node(
         "loop",
-        (*state, gates, *weights.captured),
+        (*state, gates, *weights.captured, *ends),
         {
             "body": body.finish([*following, hidden]),
             "carried": len(state),
@@ -156,6 +173,7 @@ def _layers(
     num_layers: int,
     batch_first: bool,
     step: Step,
+    lengths: Value | None = None,
 ) -> tuple[Value, ...]:
     """The hidden states of the last layer, then the last states `[layers * directions, ...]`."""
     x = call.transpose(x, (1, 0, 2)) if batch_first else x
@@ -167,7 +185,7 @@ def _layers(
             i = layer * directions + direction
             first = tuple(_row(call, state, i) for state in states)
             gates = _matmul(call, x, weights[i].input, weights[i].input_bias)
-            rows, last = _walk(call, gates, first, weights[i], step, direction == 1)
+            rows, last = _walk(call, gates, first, weights[i], step, direction == 1, lengths)
             outputs.append(rows)
             finals.append(last)
         x = outputs[0] if directions == 1 else call.emit("concat", *outputs, axis=2)
@@ -228,6 +246,35 @@ def _register(overload: str, step: Step) -> None:
         return _layers(call, x, (hx,), weights, num_layers, batch_first, step)
 
 
-_register("gru.input", _gru_step)
-_register("rnn_tanh.input", _plain_step("tanh"))
-_register("rnn_relu.input", _plain_step("relu"))
+def _register_of_lengths(kind: str, step: Step) -> None:
+    @operator(f"ranvier.{kind}_of_lengths.default")
+    def recurrence(
+        call: Call,
+        x: Value,
+        lengths: Value,
+        hx: Value | Sequence[Value],
+        params: Sequence[Value],
+        has_biases: bool,
+        num_layers: int,
+        dropout: float,
+        train: bool,
+        bidirectional: bool,
+    ) -> tuple[Value, ...]:
+        _require_no_dropout(dropout, train, num_layers)
+        states = (hx,) if isinstance(hx, Value) else tuple(hx)
+        is_projected = states[0].shape[-1] != states[-1].shape[-1]
+        weights = _parameters(call, params, has_biases, is_projected)
+        ends = call.cast(lengths, I64)
+        return _layers(call, x, states, weights, num_layers, False, step, ends)
+
+
+_STEPS: dict[str, Step] = {
+    "lstm": _lstm_step,
+    "gru": _gru_step,
+    "rnn_tanh": _plain_step("tanh"),
+    "rnn_relu": _plain_step("relu"),
+}
+for _kind, _step in _STEPS.items():
+    if _kind != "lstm":
+        _register(f"{_kind}.input", _step)
+    _register_of_lengths(_kind, _step)

@@ -18,6 +18,7 @@ from torch.export import ExportedProgram
 from ranvier.errors import CompileError
 from ranvier.frontends.torch.custom import custom_operator
 from ranvier.frontends.torch.functional import is_translatable
+from ranvier.frontends.torch.packed_sequences import traced_packing
 from ranvier.frontends.torch.translations import TABLE
 from ranvier.frontends.torch.whole_recurrences import whole_recurrences
 
@@ -78,6 +79,7 @@ def _program(
     try:
         with (
             whole_recurrences(),
+            traced_packing(),
             redirect_stderr(io.StringIO()),
         ):  # where PyTorch prints the graph that it failed in
             return torch.export.export(

@@ -27,6 +27,7 @@ from torch.fx.experimental.symbolic_shapes import (
 )
 
 from ranvier.errors import CompileError
+from ranvier.frontends.torch.packed_sequences import traced_packing
 from ranvier.frontends.torch.source_lines import is_user_code, line_of_traceback
 from ranvier.frontends.torch.whole_recurrences import whole_recurrences
 
@@ -151,7 +152,7 @@ def _of_draft(
     model: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], dynamic_shapes: Any
 ) -> list[Reason]:
     try:
-        with whole_recurrences(), redirect_stderr(io.StringIO()):
+        with whole_recurrences(), traced_packing(), redirect_stderr(io.StringIO()):
             draft: Any = torch.export.draft_export(
                 model, tuple(args), dict(kwargs), dynamic_shapes=dynamic_shapes, strict=False
             )

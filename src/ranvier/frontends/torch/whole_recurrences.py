@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_LIBRARY: Any = torch.library.Library("ranvier", "FRAGMENT")  # type: ignore[no-untyped-call]
+LIBRARY: Any = torch.library.Library("ranvier", "FRAGMENT")  # type: ignore[no-untyped-call]
 _OPTIONS = (
     "Tensor[] params, bool has_biases, int num_layers, float dropout, bool train, "
     "bool bidirectional, bool batch_first"
 )
-_KINDS = {
+KINDS = {
     "lstm": "Tensor[] hx",
     "gru": "Tensor hx",
     "rnn_tanh": "Tensor hx",
@@ -27,11 +27,12 @@ _KINDS = {
 }
 
 
-def _results(kind: str) -> str:
+def results_of(kind: str) -> str:
+    """The results in the schema of a kind of layer."""
     return "(Tensor, Tensor, Tensor)" if kind == "lstm" else "(Tensor, Tensor)"
 
 
-def _shapes(input: Tensor, hx: Any, params: Any, *options: Any) -> tuple[Tensor, ...]:
+def result_shapes(input: Tensor, hx: Any, params: Any, *options: Any) -> tuple[Tensor, ...]:
     """Empty results: the hidden states of all steps, and the last states like the first ones."""
     bidirectional = options[-2]
     states = hx if isinstance(hx, (list, tuple)) else (hx,)
@@ -40,14 +41,14 @@ def _shapes(input: Tensor, hx: Any, params: Any, *options: Any) -> tuple[Tensor,
     return (output, *(torch.empty_like(state) for state in states))
 
 
-for _kind, _states in _KINDS.items():
-    _LIBRARY.define(f"{_kind}(Tensor input, {_states}, {_OPTIONS}) -> {_results(_kind)}")
-    torch.library.impl(f"ranvier::{_kind}", "default", lib=_LIBRARY)(
+for _kind, _states in KINDS.items():
+    LIBRARY.define(f"{_kind}(Tensor input, {_states}, {_OPTIONS}) -> {results_of(_kind)}")
+    torch.library.impl(f"ranvier::{_kind}", "default", lib=LIBRARY)(
         getattr(torch._C._VariableFunctions, _kind)
     )
-    torch.library.register_fake(f"ranvier::{_kind}", _shapes, lib=_LIBRARY)
+    torch.library.register_fake(f"ranvier::{_kind}", result_shapes, lib=LIBRARY)
 
-NAMES = {f"ranvier.{kind}.default": f"aten.{kind}.input" for kind in _KINDS}
+NAMES = {f"ranvier.{kind}.default": f"aten.{kind}.input" for kind in KINDS}
 """Our operator -> the one of PyTorch for which it stands."""
 
 
@@ -55,12 +56,12 @@ NAMES = {f"ranvier.{kind}.default": f"aten.{kind}.input" for kind in _KINDS}
 def whole_recurrences() -> Iterator[None]:
     """Recurrent modules call our operators inside; packed sequences and training do as always."""
     functions: Any = torch._VF
-    for kind in _KINDS:
+    for kind in KINDS:
         setattr(functions, kind, _call(kind))
     try:
         yield
     finally:
-        for kind in _KINDS:
+        for kind in KINDS:
             delattr(functions, kind)
 
 
