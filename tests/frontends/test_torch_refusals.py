@@ -147,11 +147,12 @@ def test_not_a_model() -> None:
 def test_supported_operators_are_listed() -> None:
     names = supported_operators()
     assert names == sorted(names)
-    assert {"aten.conv2d.default", "aten.add.Tensor"} <= set(names)
-    for name in names:
-        library, packet, overload = name.split(".")
+    assert {"aten.conv2d.default", "aten._fft_r2c.default", "higher_order.cond"} <= set(names)
+    for library, packet, *overload in (name.split(".") for name in names):
         if library == "aten":
-            assert getattr(getattr(torch.ops.aten, packet), overload) is not None
+            assert getattr(getattr(torch.ops.aten, packet), overload[0]) is not None
+        elif library == "higher_order":
+            assert getattr(torch.ops.higher_order, packet) is not None
 
 
 def test_detection_imports_no_framework() -> None:

@@ -19,6 +19,7 @@ from ranvier.frontends.fallback import Fallback, FallbackSummary
 from ranvier.frontends.findings import Finding, OperatorUse, missing_message, operator_uses
 from ranvier.frontends.torch.complex_numbers import COMPLEX
 from ranvier.frontends.torch.export import exported
+from ranvier.frontends.torch.higher_order import HIGHER_ORDER
 from ranvier.frontends.torch.segments import SegmentedBody, plan_segments
 from ranvier.frontends.torch.translations import TABLE
 from ranvier.frontends.torch.translator import Translator
@@ -88,7 +89,8 @@ def survey(
 
 def supported_operators() -> list[str]:
     """The ATen overloads that have a translation, sorted: `aten.add.Tensor`, ..."""
-    return sorted(name for name in TABLE.keys() | COMPLEX.keys() if not name.startswith("ranvier."))
+    known = TABLE.keys() | COMPLEX.keys() | HIGHER_ORDER.keys()
+    return sorted(name for name in known if not name.startswith("ranvier."))
 
 
 def _require_all(findings: Sequence[Finding]) -> None:

@@ -378,12 +378,14 @@ def _shown(node: FxNode) -> str:
         return functional_name(node)
     if str(node.target) == "with_effects":
         return str(node.args[1])
+    if isinstance(node.target, torch._ops.HigherOrderOperator):
+        return f"higher_order.{node.target}"
     return str(getattr(node.target, "__name__", node.target))
 
 
 def _why_unknown(name: str) -> str:
     if name.startswith("aten."):
         return REASONS.get(name, "has no translation")
-    if "." not in name:
+    if "." not in name or name.startswith("higher_order."):
         return "has no translation"
     return "is a custom operator without a decomposition: see ranvier.register_operator"

@@ -218,8 +218,8 @@ def _returned(body: Body, call: Call, node: FxNode, results: Sequence[Value]) ->
 
 
 HIGHER_ORDER: dict[str, Callable[[Body, Call, FxNode], Results]] = {
-    "cond": cond,
-    "while_loop": while_loop,
-    "scan": scan,
-    "map_impl": map_rows,
+    "higher_order.cond": cond,
+    "higher_order.while_loop": while_loop,
+    "higher_order.scan": scan,
+    "higher_order.map_impl": map_rows,
 }
