@@ -90,6 +90,22 @@ def test_torchvisions_own_detector_from_torchscript(tmp_path: Path) -> None:
     check_compiled(graph, "f32", cases, tmp_path / "ssdlite.rvr")
 
 
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=marks(zoo.model(name))) for name in ("t5", "bart")]
+)
+def test_a_loop_whose_ids_grow(name: str, tmp_path: Path) -> None:
+    from ranvier.frontends.onnx import import_onnx
+    from tests.zoo.growing_loop import growing_loop_model
+
+    entry = zoo.model(name)
+    module: Any = entry.build()
+    sizes = {symbol.name: (symbol.low, symbol.high) for symbol in entry.symbols}
+    graph = import_onnx(growing_loop_model(module), sizes)
+    assert any(node.op == "loop" for node in graph.nodes)
+    cases = pytorchs_cases(entry, module, graph)
+    check_compiled(graph, "f32", cases, tmp_path / "loop.rvr")
+
+
 def check_compiled(graph: Any, precision: str, cases: Any, path: Path) -> None:
     """The artifact of a graph is all native and gives the outputs of every case."""
     import ranvier

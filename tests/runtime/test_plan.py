@@ -124,6 +124,17 @@ def test_memory_is_reused_and_kept_when_asked() -> None:
     assert kept.arena_bytes == 1024 + 1024 + 512
 
 
+def test_memory_that_is_reserved_during_the_call_is_not_shared() -> None:
+    """Sizes that depend on data have memory of their own, whatever a step may do in place."""
+    steps = [
+        Step("k", "a", (0,), (2,)),
+        Step("k", "b", (2,), (3,), in_place=((3, 2),)),
+        Step("k", "c", (3,), (4,), in_place=((4, 3),)),
+    ]
+    planner = Planner(program([640, 0, 0], steps, reserved=(2, 3)), MANIFEST)
+    assert set(planner.plan({"n": 5}, threads=1).offsets) == {4}
+
+
 def test_steps_without_a_barrier_share_no_memory() -> None:
     def arena(barrier: bool) -> int:
         steps = [

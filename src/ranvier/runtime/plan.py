@@ -323,9 +323,10 @@ def _in_place_pairs(program: Program) -> list[tuple[int, int]]:
     """Return the (written, read) pairs that may share memory, in step order.
 
     The step must be the read buffer's last user and alone in its stage with it, and the written
-    buffer's first; both must be temporaries.
+    buffer's first; both must be temporaries that are planned before the call.
     """
-    swapped = {number for loop in program.loops for pair in loop.pairs for number in pair}
+    apart = {number for loop in program.loops for pair in loop.pairs for number in pair}
+    apart |= set(program.reserved)
     users: dict[int, list[int]] = {}
     for number, step in enumerate(program.steps):
         for buffer in {*step.reads, *step.writes}:
@@ -344,7 +345,7 @@ def _in_place_pairs(program: Program) -> list[tuple[int, int]]:
             is_free = not taken & {(0, written), (1, read)} and not joined & {written, read}
             loop = _loop_of(program, number)
             again = loop is not None and users[read][0] < loop.first
-            is_free &= not again and not swapped & {written, read}
+            is_free &= not again and not apart & {written, read}
             if kinds == {"temporary"} and first and last and is_free:
                 pairs.append((written, read))
                 joined |= {written, read}
