@@ -27,6 +27,7 @@ SIZES: dict[str, Callable[..., Any]] = {
     "mask_of_columns": lambda x: x[:, torch.tensor([True, False, True])],
     "mask_and_index": lambda x: x[x.sum(1) > 0, torch.tensor([1])],
     "masked_select": lambda x: torch.masked_select(x, x[:, :1] > 0).sum(),
+    "masked_select_of_more": lambda x: torch.masked_select(x[:, :1], x > -9),
     "mean_of_selected": lambda x: x[x > -5].mean(),
     "two_masks": lambda x: (x[x > 0], x[x < 0.3].exp()),
     "joined": lambda x: torch.cat([x[x > 0], x[x <= 0]]),

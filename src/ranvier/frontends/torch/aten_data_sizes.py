@@ -209,3 +209,6 @@ MOST: dict[str, Callable[..., Dim | None]] = {
     "aten.unique_consecutive.default": lambda x, **others: product(x.shape),
     "torchvision.nms.default": lambda dets, **others: dets.shape[0],
 }
+MISJUDGED = frozenset({"aten.masked_select.default"})
+"""Operators for which PyTorch asserts a limit that broadcasting exceeds: it counts the elements of
+the data before it is broadcast to the mask."""

@@ -17,7 +17,7 @@ from torch.utils._sympy.symbol import SymT, symbol_is_type
 from ranvier.errors import CompileError
 from ranvier.frontends.findings import Finding
 from ranvier.frontends.torch.arguments import bind, plain
-from ranvier.frontends.torch.aten_data_sizes import MOST
+from ranvier.frontends.torch.aten_data_sizes import MISJUDGED, MOST
 from ranvier.frontends.torch.call import Call, Expected, Refusal
 from ranvier.frontends.torch.complex_numbers import (
     BY_PARTS,
@@ -184,6 +184,8 @@ class Body:
         arguments = bind(node, translate, self.resolve)
         most = MOST[name](**arguments) if name in MOST else None
         call = self.call(node, source, self.new_sizes(node, most))
+        if name in MISJUDGED:
+            self.symbols.misjudged |= (node.meta.get("unbacked_bindings") or {}).keys()
         try:
             return call, translate(call, **arguments)
         except CompileError as error:  # a rule of the IR that this use does not keep to

@@ -25,7 +25,8 @@ class Symbols:
     """Converts the sizes of one program; `names` and `ranges` are by sympy symbol.
 
     `signed` are the symbols that may be negative. `labels` are names that the whole model shares.
-    `limits` are what the model states of a size that depends on data: what it does not exceed.
+    `limits` are what the model states of a size that depends on data: what it does not exceed;
+    what is said of `misjudged` ones is not believed.
     """
 
     names: Mapping[str, str]
@@ -33,6 +34,7 @@ class Symbols:
     signed: frozenset[Any] = frozenset()
     labels: set[str] = field(default_factory=set)
     limits: Mapping[Any, Any] = field(default_factory=dict)
+    misjudged: set[Any] = field(default_factory=set)
     _defined: dict[Any, Dim] = field(default_factory=dict)
     _rewritten: dict[Dim, Dim] = field(default_factory=dict)
     _known: dict[Any, Dim] = field(default_factory=dict)
@@ -116,7 +118,7 @@ class Symbols:
         if e not in self._defined:
             return False
         high = bounds(self._defined[e])[1]
-        return most == self.limits.get(e) or bool(
+        return e in self.misjudged or most == self.limits.get(e) or bool(
             most.is_Integer and high is not None and high <= most
         )
 
