@@ -188,3 +188,46 @@ def test_both_precisions(tmp_path: Path, precision: str) -> None:
     assert found.passed, str(found)
     layers = {layer.name for case in found.cases for layer in case.layers}
     assert "special_bessel_j0" in layers
+
+
+def test_operators_in_branches_are_refused_by_their_own_names() -> None:
+    import torch
+
+    class Branches(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            wave = torch.special.bessel_j0(x)
+
+            def yes(x: torch.Tensor) -> torch.Tensor:
+                return torch.special.bessel_j1(x)
+
+            return torch.cond(x.sum() > 0, yes, torch.neg, (wave,))
+
+    with pytest.raises(UnsupportedOperatorError) as caught:
+        ranvier.trace(Branches(), (torch.randn(4),), fallback="torch", min_native_percent=0)
+    assert "aten.special_bessel_j1.default x 1" in str(caught.value)
+    assert "a segment cannot hold control flow" in str(caught.value)
+    assert "bessel_j0" not in str(caught.value)
+
+
+def test_linear_algebra_runs_in_one_segment(tmp_path: Path) -> None:
+    import torch
+
+    class Algebra(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            square = x @ x.mT + torch.eye(4)
+            values = torch.linalg.eigvalsh(square)
+            return torch.relu(values), torch.linalg.cholesky(square).tanh(), torch.linalg.inv(x)
+
+    path = tmp_path / "algebra.rvr"
+    shapes = ({0: torch.export.Dim("batch", min=1, max=9)},)
+    compiled = ranvier.trace(
+        Algebra(), (torch.randn(2, 4, 4),), dynamic_shapes=shapes, fallback="torch"
+    )
+    assert compiled.report.fallback is not None
+    assert compiled.report.fallback.segments == 1
+    compiled.save(path)
+    with ranvier.load(path) as loaded:
+        for size in (1, 9, 4):
+            x = torch.randn(size, 4, 4) + 3 * torch.eye(4)
+            for ours, theirs in zip(loaded(x), Algebra()(x), strict=True):
+                np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-3, atol=1e-4)

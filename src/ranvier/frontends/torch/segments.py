@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,7 +84,7 @@ class TrialBody(Body):
         self, module: GraphModule, builder: GraphBuilder, symbols: Symbols, findings: list[Finding]
     ) -> None:
         super().__init__(module, builder, symbols, findings)
-        self.refused: dict[FxNode, str] = {}
+        self.refused: dict[FxNode, list[Finding]] = {}
 
     def _translate(self, node: FxNode) -> Any:
         custom, start = custom_operator(node.target), len(self.findings)
@@ -94,9 +94,9 @@ class TrialBody(Body):
             result = stand_in(node, self.symbols)
         else:
             result = super()._translate(node)
-        reasons = [finding.reason for finding in self.findings[start:] if finding.reason]
-        if reasons:
-            self.refused[node] = reasons[-1]
+        findings = [finding for finding in self.findings[start:] if finding.reason]
+        if findings:
+            self.refused[node] = findings
         return result
 
     def plan(self, fallback: Fallback) -> Plan:
@@ -126,7 +126,7 @@ class TrialBody(Body):
             Finding(
                 functional_name(nodes[i]),
                 line_of_node(nodes[i]),
-                self.refused.get(nodes[i], "stands between two that have no translation"),
+                self._reason(nodes[i]),
             )
             for segment in found.segments
             for i in segment
@@ -134,6 +134,11 @@ class TrialBody(Body):
         ]
         count = len(found.segments)
         return Plan(schedule, summarize_fallback(fallback, count, len(self.findings), moved))
+
+    def _reason(self, node: FxNode) -> str:
+        if node in self.refused:
+            return self.refused[node][-1].reason
+        return "stands between two that have no translation"
 
     def _kind(self, node: FxNode) -> NodeKind:
         if node in self.refused:
@@ -322,12 +327,20 @@ def _place(known: list[Any], entry: Any) -> int:
     return len(known) - 1
 
 
-def _require_no_obstacles(refused: dict[FxNode, str], findings: Sequence[Finding]) -> None:
+def _require_no_obstacles(
+    refused: Mapping[FxNode, Sequence[Finding]], findings: Sequence[Finding]
+) -> None:
     """Raises UnsupportedOperatorError for what no segment can hold; all of it at once."""
     obstacles = [
-        Finding(_name(node), line_of_node(node), f"{why}; a segment cannot hold it: {each}")
-        for node, why in refused.items()
+        Finding(_name(node), line_of_node(node), f"{why.reason}; a segment cannot hold it: {each}")
+        for node, (*_, why) in refused.items()
         for each in _obstacles(node)
+    ]
+    obstacles += [
+        inner._replace(reason=f"{inner.reason}; a segment cannot hold control flow")
+        for node, found in refused.items()
+        if _is_control_flow(node)
+        for inner in found
     ]
     obstacles += [finding for finding in findings if finding.operator == "output"]
     if obstacles:
@@ -341,6 +354,11 @@ def _name(node: FxNode) -> str:
     return str(node.args[0] if _is_mutating(node) else node.target)
 
 
+def _is_control_flow(node: FxNode) -> bool:
+    is_higher = isinstance(node.target, torch._ops.HigherOrderOperator)
+    return is_higher and not _is_mutating(node)
+
+
 def _is_mutating(node: FxNode) -> bool:
     return str(node.target).startswith("auto_functionalized")
 
@@ -349,6 +367,8 @@ def _obstacles(node: FxNode) -> Iterator[str]:
     if _is_mutating(node):
         yield "it writes one of its arguments"
         return
+    if _is_control_flow(node):
+        return  # what is inside says it
     if not isinstance(node.target, torch._ops.OpOverload):
         yield "it is none of the operators in torch.ops"
         return
