@@ -56,29 +56,13 @@ def network(request: pytest.FixtureRequest) -> Network:
 def build_network(name: str) -> Network:
     """Import a model of the zoo, and run it in PyTorch at its check sizes."""
     from ranvier.api import import_model
+    from tests.zoo.report import pytorchs_cases
 
     entry = zoo.model(name)
     module = entry.build().requires_grad_(False)
     graph = import_model(module, entry.example_inputs(), None, entry.dynamic_shapes(), name)
-    return Network(entry, graph, pytorchs_cases(entry, module, graph))
-
-
-def pytorchs_cases(
-    entry: zoo.ZooModel, module: Any, graph: Any
-) -> tuple[tuple[dict[str, Array], tuple[Array, ...]], ...]:
-    """Per check size the inputs by name, and the tensors that PyTorch computes from them."""
-    import torch
-    from torch.utils._pytree import tree_leaves
-
-    names = [value.name for value in graph.inputs]
-    cases = []
-    for sizes in entry.check_sizes:
-        inputs = entry.inputs(sizes)
-        with torch.inference_mode():
-            expected = tuple(tensor.numpy() for tensor in tree_leaves(module(*inputs)))
-        arrays = (tensor.numpy() for tensor in inputs)
-        cases.append((dict(zip(names, arrays, strict=True)), expected))
-    return tuple(cases)
+    cases = pytorchs_cases(entry, module, [value.name for value in graph.inputs])
+    return Network(entry, graph, cases)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests import zoo
-from tests.test_zoo_models import check, marks, pytorchs_cases
+from tests.test_zoo_models import check, marks
 
 pytestmark = pytest.mark.needs("torch", "llvmlite", "onnx", "onnxscript")
 
@@ -20,25 +20,6 @@ _PICTURES = ((200, 240), (320, 320), (260, 410), (97, 64))
 """At others PyTorch's coordinates of the first resize, rounded to f32, may swap near equals."""
 
 
-def exported(name: str) -> tuple[Any, Any]:
-    """A model of the zoo, and what `torch.onnx.export` makes of it."""
-    import torch
-
-    entry = zoo.model(name)
-    module = entry.build().requires_grad_(False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter, about itself
-        program = torch.onnx.export(
-            module,
-            entry.example_inputs(),
-            dynamo=True,
-            dynamic_shapes=entry.dynamic_shapes(),
-            verbose=False,
-        )
-    assert program is not None
-    return module, program.model_proto
-
-
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=marks(zoo.model(name))) for name in NAMES]
@@ -46,11 +27,14 @@ def exported(name: str) -> tuple[Any, Any]:
 )
 def test_exported_model_gives_pytorchs_numbers(name: str, tmp_path: Path) -> None:
     from ranvier.frontends.onnx import import_onnx
+    from tests.zoo.export import exported_to_onnx
+    from tests.zoo.report import pytorchs_cases
 
     entry = zoo.model(name)
-    module, proto = exported(name)
-    graph = import_onnx(proto, {symbol.name: (symbol.low, symbol.high) for symbol in entry.symbols})
-    cases = pytorchs_cases(entry, module, graph)
+    module = entry.build().requires_grad_(False)
+    sizes = {symbol.name: (symbol.low, symbol.high) for symbol in entry.symbols}
+    graph = import_onnx(exported_to_onnx(entry, module), sizes)
+    cases = pytorchs_cases(entry, module, [value.name for value in graph.inputs])
     for precision in entry.precisions:
         check_compiled(graph, precision, cases, tmp_path / f"{precision}.rvr")
 
@@ -96,13 +80,14 @@ def test_torchvisions_own_detector_from_torchscript(tmp_path: Path) -> None:
 def test_a_loop_whose_ids_grow(name: str, tmp_path: Path) -> None:
     from ranvier.frontends.onnx import import_onnx
     from tests.zoo.growing_loop import growing_loop_model
+    from tests.zoo.report import pytorchs_cases
 
     entry = zoo.model(name)
     module: Any = entry.build()
     sizes = {symbol.name: (symbol.low, symbol.high) for symbol in entry.symbols}
     graph = import_onnx(growing_loop_model(module), sizes)
     assert any(node.op == "loop" for node in graph.nodes)
-    cases = pytorchs_cases(entry, module, graph)
+    cases = pytorchs_cases(entry, module, [value.name for value in graph.inputs])
     check_compiled(graph, "f32", cases, tmp_path / "loop.rvr")
 
 
