@@ -36,6 +36,10 @@ SHAPE_ARITHMETIC = {
     "expand to the size of another": """
       s = Shape(x)  a = Constant<value_ints=[-1]>()  m = ReduceSum<keepdims=1>(x, a)
       y = Expand(m, s)""",
+    "expand to a size that has to be the same": """
+      o = Constant<value_ints=[1]>()  s = Shape(x)  zero = Constant<value_ints=[0]>()
+      c = Constant<value_ints=[12]>()  b = Gather(s, zero)  r = Gather(s, o)
+      t = Concat<axis=0>(b, r, c)  y = Expand(x, t)""",
     "the number of elements": """
       n = Size(x)  one = Constant<value_ints=[-1]>()  t = Reshape(n, one)  y = Reshape(x, t)""",
     "a known condition": """
@@ -114,6 +118,21 @@ DATA_SIZES = {
 def test_sizes_that_only_the_data_tell(name: str) -> None:
     text = f"g (float[n, 3] x) => (y) {{ {DATA_SIZES[name]} }}"
     check(text, *({"x": np.round(floats(n, 3, seed=n), 0)} for n in (1, 5, 40)))
+
+
+def test_a_bound_of_a_slice_whose_sign_depends_on_a_size() -> None:
+    text = """g (float[n, 3] x) => (y) {
+      s = Shape(x)  zero = Constant<value_ints=[0]>()  n = Gather(s, zero)
+      five = Constant<value_ints=[5]>()  e = Sub(n, five)  y = Slice(x, zero, e, zero) }"""
+    check(text, *({"x": floats(n, 3)} for n in (2, 5, 9)))
+
+
+def test_an_expand_that_needs_two_sizes_to_be_equal() -> None:
+    text = "g (float[n, 3] x, float[m, 1] z) => (y) { s = Shape(z) y = Expand(x, s) }"
+    check(text, {"x": floats(4, 3), "z": floats(4, 1)})
+    prepared = onnx_backend.prepare(model_of(text), cores=1)
+    with pytest.raises(InputError, match="mismatch"):
+        prepared.run([floats(4, 3), floats(2, 1)])
 
 
 def test_a_declared_size_is_checked_in_every_call() -> None:

@@ -72,7 +72,10 @@ def _merged(
     shapes, defines = [], []
     for first, second in zip(*branches, strict=True):
         if first.dtype != second.dtype or first.rank != second.rank:
-            raise Refusal(f"its branches give {first.type} and {second.type}")
+            raise Refusal(
+                f"its branches give {first.type} and {second.type}; a range of dims that decides "
+                "its condition lets one of them go"
+            )
         shape: list[Dim] = []
         for a, b in zip(first.shape, second.shape, strict=True):
             if a == b:

@@ -95,6 +95,7 @@ def mean(call: Call, x: Value, *others: Value) -> Value:
 @onnx_operator("Pow", since=7)
 def power(call: Call, x: Value, y: Value) -> Value:
     """x to the power of y, in the element type of x."""
+    x, y = broadcastable(call, (x, y))
     if x.dtype == y.dtype:
         return call.emit("pow", x, y)
     if x.dtype.is_float:
@@ -112,7 +113,7 @@ def power(call: Call, x: Value, y: Value) -> Value:
 @onnx_operator("Mod")
 def mod(call: Call, a: Value, b: Value, *, fmod: int = 0) -> Value:
     """The remainder with the sign of the divisor, or of the dividend with `fmod`."""
-    return call.emit("fmod" if fmod else "remainder", a, b)
+    return call.emit("fmod" if fmod else "remainder", *broadcastable(call, (a, b)))
 
 
 @onnx_operator("BitShift")

@@ -283,6 +283,8 @@ def _coordinate(call: Call, axis: _Axis, old: Dim, rule: str) -> Value:
         return where
     if rule == "asymmetric":
         return call.emit("div", place, scale)
+    if rule == "tf_half_pixel_for_nn":
+        return call.emit("div", call.number("add", place, 0.5), scale)
     reach, steps = call.number("sub", size, 1.0), call.number("sub", width, 1.0)
     is_one = call.number("equal", steps, 0.0)
     safe = call.where(is_one, 1.0, steps)

@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from onnx import ModelProto, NodeProto, inliner
 
 from ranvier.errors import UnsupportedOperatorError
-from ranvier.frontends.fallback import Fallback, FallbackSummary, summarize_fallback
+from ranvier.frontends.fallback import (
+    Fallback,
+    FallbackSummary,
+    require_loadable,
+    summarize_fallback,
+)
 from ranvier.frontends.findings import Finding, missing_message, operator_uses
 from ranvier.frontends.onnx.elements import Elements
 from ranvier.frontends.onnx.known_elements import emit_elements, follows_from_sizes
@@ -72,7 +77,7 @@ def with_segments(
     translator = SegmentedTranslator(flat, name, dims, plan)
     graph = translator.run()
     _require_none(finding for finding in translator.findings if finding.reason)
-    return graph, plan.summary
+    return require_loadable(graph), plan.summary
 
 
 class TrialTranslator(Translator):

@@ -11,6 +11,10 @@ _ENDLESS = 2**31 - 1
 """From this number on a bound of a slice means the end of the dim."""
 
 
+class Undecided(Refusal):
+    """What symbolic sizes do not decide; it may still be computed when the model runs."""
+
+
 def reshape_target(old: Sequence[Dim], wanted: Sequence[Dim], allow_zero: bool) -> tuple[Dim, ...]:
     """The shape that Reshape gives: 0 copies a size, -1 takes what is left."""
     sizes: list[Dim] = []
@@ -82,4 +86,4 @@ def _clamped(bound: Dim, size: Dim, low: Dim, high: Dim, low_before: int = 0) ->
         return minimum(bound, high)
     if most is not None and most < 0:
         return maximum(size + bound, low)
-    raise Refusal(f"a bound of a slice, {bound}, may be of either sign")
+    raise Undecided(f"a bound of a slice, {bound}, may be of either sign")

@@ -10,7 +10,12 @@ from ranvier.frontends.onnx.agreement import concatenable, reshapable, with_size
 from ranvier.frontends.onnx.call import Call, axes_of, axis_of, static
 from ranvier.frontends.onnx.refusal import Refusal
 from ranvier.frontends.onnx.registry import onnx_operator
-from ranvier.frontends.onnx.shaping import broadcast_target, reshape_target, slice_bounds
+from ranvier.frontends.onnx.shaping import (
+    Undecided,
+    broadcast_target,
+    reshape_target,
+    slice_bounds,
+)
 from ranvier.ir.dim import Dim, product
 from ranvier.ir.dtype import BOOL, I64
 from ranvier.ir.graph import Value
@@ -120,6 +125,11 @@ def expand(call: Call, x: Value, shape: Value) -> Value:
         old = call.vector((*(1,) * (rank - x.rank), *x.shape))
         given = call.pad(call.cast(shape, I64), {0: (rank - _length(shape), 0)}, 1)
         sizes = call.shape_of(call.emit("where", call.number("equal", old, 1), given, old))
+    lead = len(sizes) - x.rank
+    for axis, size in enumerate(x.shape):
+        wanted = sizes[lead + axis] if lead + axis >= 0 else 1
+        if size != 1 and wanted not in (1, size):
+            x = with_size(call, x, axis, wanted)
     return call.broadcast(x, broadcast_target(x.shape, sizes))
 
 
@@ -170,10 +180,12 @@ def slice_(
     over: Any = list(range(_length(starts))) if axes is None else call.plain(axes)
     if steps is None:
         stride = [1] * _length(starts)
-    if over is None or first is None or last is None or stride is None:
-        named = axes if over is None else over
-        return _slice_at_run_time(call, x, starts, ends, named, steps)
-    return _sliced(call, x, first, last, over, stride)
+    if over is not None and first is not None and last is not None and stride is not None:
+        try:
+            return _sliced(call, x, first, last, over, stride)
+        except Undecided:
+            pass  # the signs of its bounds are known when the model runs
+    return _slice_at_run_time(call, x, starts, ends, axes if over is None else over, steps)
 
 
 def _length(x: Value) -> int:
