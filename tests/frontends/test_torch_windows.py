@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ import torch
 from torch.export import Dim
 from torch.nn import functional as F  # noqa: N812
 
-from tests.frontends.comparison import check
+from ranvier.errors import UnsupportedOperatorError
+from ranvier.frontends.torch import import_torch
+from tests.frontends.comparison import Function, check, run
 from tests.frontends.test_torch_operators import randn
 
 IMAGE, SIGNAL, VOLUME = randn(2, 3, 9, 11), randn(2, 3, 11), randn(1, 2, 5, 6, 7)
@@ -163,3 +166,61 @@ def test_distances_of_symbolic_numbers_of_rows() -> None:
         dynamic=({0: a}, {0: b}),
         others=[(randn(2, 3), randn(17, 3)), (randn(30, 3), randn(2, 3))],
     )
+
+
+@pytest.fixture(scope="module")
+def roi_align() -> Any:
+    """`torchvision::roi_align` by torchvision's Python code, where its library does not load."""
+    from tests.zoo.torchvision_import import import_torchvision_operators
+
+    import_torchvision_operators()
+    python = import_module("torchvision.ops.roi_align")
+    if not hasattr(torch.ops.torchvision, "roi_align"):
+        torch.library.define(
+            "torchvision::roi_align",
+            "(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, "
+            "SymInt pooled_width, int sampling_ratio, bool aligned) -> Tensor",
+        )
+        torch.library.impl("torchvision::roi_align", "CPU", python._roi_align)
+        torch.library.register_fake("torchvision::roi_align", _pooled)
+    return torch.ops.torchvision.roi_align.default
+
+
+def _pooled(x: Any, rois: Any, scale: float, height: int, width: int, *options: Any) -> Any:
+    return x.new_empty(rois.shape[0], x.shape[1], height, width)
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+def test_pooling_of_boxes(roi_align: Any, aligned: bool) -> None:
+    def pooled(x: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        return roi_align(x, boxes, 0.5, 3, 4, 2, aligned)
+
+    def boxes(count: int) -> torch.Tensor:
+        corners = torch.rand(count, 4, generator=torch.Generator().manual_seed(count)) * 11
+        return torch.cat([torch.arange(count)[:, None] % 2, corners], 1).float()
+
+    count = Dim("count", min=1, max=50)
+    check(
+        pooled,
+        IMAGE,
+        boxes(5),
+        dynamic=({2: HEIGHT, 3: WIDTH}, {0: count}),
+        others=[(randn(2, 3, 20, 6), boxes(1)), (randn(2, 3, 7, 31), boxes(50))],
+        tolerance=1e-4,
+    )
+
+
+def test_samples_outside_of_the_image_count_as_zeros(roi_align: Any) -> None:
+    """As in torchvision's native code; its Python code takes the nearest element."""
+    boxes = torch.tensor([[0.0, 40, 40, 50, 50], [1.0, 0, 0, 22, 4]])
+    graph = import_torch(
+        Function(lambda x, b: roi_align(x, b, 1.0, 1, 2, 1, True)), (torch.ones(2, 3, 9, 11), boxes)
+    )
+    (found,) = run(graph, (torch.ones(2, 3, 9, 11), boxes))
+    assert found[0].tolist() == [[[0.0, 0.0]]] * 3
+    assert found[1].tolist() == [[[1.0, 0.0]]] * 3
+
+
+def test_pooling_of_boxes_by_their_sizes_is_refused(roi_align: Any) -> None:
+    with pytest.raises(UnsupportedOperatorError, match="sampling_ratio is 0"):
+        check(lambda x, b: roi_align(x, b, 1.0, 2, 2, 0, False), IMAGE, torch.zeros(1, 5))

@@ -27,6 +27,7 @@ from ranvier.frontends.torch import (
     complex_numbers,
     fourier,
     torchvision_nms,
+    torchvision_roi_align,
 )
 from ranvier.frontends.torch.registry import TABLE
 
@@ -57,6 +58,7 @@ GROUPS = (
     complex_numbers,
     fourier,
     torchvision_nms,
+    torchvision_roi_align,
 )
 
 ASSERTIONS = frozenset(
