@@ -65,6 +65,10 @@ def test_arithmetic(name: str) -> None:
     check(real, randn(3, 3, 2), randn(3, 3, 2) + 0.1)
 
 
+def test_operators_of_complex_numbers_on_real_ones() -> None:
+    check(lambda x: (torch.conj_physical(x) + 1, torch.real(x) * 2, x.abs(), x.angle()), X)
+
+
 def test_short_time_transform() -> None:
     def magnitudes(x: torch.Tensor) -> torch.Tensor:
         spectrum = torch.stft(x, 16, 4, window=WINDOW, return_complex=True)

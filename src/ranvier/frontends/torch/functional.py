@@ -13,7 +13,7 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx import Node
 
-from ranvier.frontends.torch.complex_numbers import COMPLEX
+from ranvier.frontends.torch.complex_numbers import COMPLEX, is_complex
 from ranvier.frontends.torch.custom import custom_operator
 from ranvier.frontends.torch.translations import ASSERTIONS, TABLE
 from ranvier.frontends.torch.whole_recurrences import NAMES
@@ -55,7 +55,7 @@ def _is_translatable(node: Node, order: dict[Node, int]) -> bool:
     if custom_operator(node.target) is not None:
         return True
     name = functional_name(node)
-    if name not in TABLE and name not in COMPLEX:
+    if name not in TABLE and not (name in COMPLEX and is_complex(node)):
         return False
     return not _is_in_place(node) or _overwrites_nothing_else(node, order)
 

@@ -118,8 +118,10 @@ class Symbols:
         if e not in self._defined:
             return False
         high = bounds(self._defined[e])[1]
-        return e in self.misjudged or most == self.limits.get(e) or bool(
-            most.is_Integer and high is not None and high <= most
+        return (
+            e in self.misjudged
+            or most == self.limits.get(e)
+            or bool(most.is_Integer and high is not None and high <= most)
         )
 
     def may_be_negative(self, e: Any) -> bool:
