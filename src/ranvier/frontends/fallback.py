@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from ranvier.errors import CompileError, UnsupportedOperatorError
 from ranvier.frontends.findings import Finding, missing_message, operator_uses
-from ranvier.segments import FRAMEWORKS
+from ranvier.ir.graph import Graph
+from ranvier.ir.operators.foreign import document_of
+from ranvier.segments import FRAMEWORKS, open_segment
 
 MAX_SEGMENTS = 4
 MIN_NATIVE_PERCENT = 50.0
@@ -96,6 +98,23 @@ def summarize_fallback(
     if segments:
         _log.warning("fallback: %s", summary)
     return summary
+
+
+def require_loadable(graph: Graph) -> Graph:
+    """A graph whose segments can be opened, as they will be when the artifact is loaded.
+
+    Raises FrameworkError where one cannot: an element type that its framework has not, for example.
+    """
+    for node in graph.nodes:
+        if node.op == "foreign":
+            open_segment(
+                node.attribute("framework"),
+                document_of(node),
+                [value.dtype.name for value in node.operands],
+                [value.dtype.name for value in node.results],
+                len(node.attribute("sizes")),
+            )
+    return graph
 
 
 def _exceeded(fallback: Fallback, summary: FallbackSummary) -> Sequence[str]:

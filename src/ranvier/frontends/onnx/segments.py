@@ -105,7 +105,7 @@ class TrialTranslator(Translator):
             results: Sequence[Entry] = [MISSING] * len(node.output)
             reason = "has a NumPy definition alone"
             if custom is None or custom.decomposition is not None:
-                results = self._node(node, place, {})
+                results = self._node(node, place)
                 reason = self._reason(node, self.findings[start:], results)
             if reason:
                 self._refused[index] = reason
@@ -277,7 +277,7 @@ class SegmentedTranslator(Translator):
                     elements, dtype = self._plan.known[name]
                     place.scope.set(name, emit_elements(self._frame, elements, dtype, name))
             else:
-                results = self._node(entry, place, {})
+                results = self._node(entry, place)
                 for name, result in zip(entry.output, results, strict=False):
                     place.scope.set(name, result)
 

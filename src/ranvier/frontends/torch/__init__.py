@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ranvier.errors import UnsupportedOperatorError
-from ranvier.frontends.fallback import Fallback, FallbackSummary
+from ranvier.frontends.fallback import Fallback, FallbackSummary, require_loadable
 from ranvier.frontends.findings import Finding, OperatorUse, missing_message, operator_uses
 from ranvier.frontends.torch.complex_numbers import COMPLEX
 from ranvier.frontends.torch.export import exported
@@ -72,7 +72,7 @@ def import_torch_partly(
     translator = Translator(program, name or _name(model), partial(SegmentedBody, plan))
     graph = translator.run()
     _require_all(translator.findings)
-    return graph, plan.summary
+    return require_loadable(graph), plan.summary
 
 
 def survey(
