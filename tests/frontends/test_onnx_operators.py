@@ -187,6 +187,37 @@ def test_attention_over_symbolic_lengths(name: str) -> None:
     assert whole == (0 if "softcap" in name else 1)
 
 
+CONTRIB = {
+    "gelu": "y = com.microsoft.Gelu(x)",
+    "bias and gelu": "y = com.microsoft.BiasGelu(x, B)",
+    "fast gelu": "y = com.microsoft.FastGelu(x, B)",
+    "quick gelu": "y = com.microsoft.QuickGelu<alpha=1.3>(x)",
+    "matrix product": "y = com.microsoft.FusedMatMul<alpha=0.5, transB=1>(x, x)",
+    "skip and layer norm": "y, , , s = com.microsoft.SkipLayerNormalization(x, x, B, B, B)",
+    "skip and rms norm": "y = com.microsoft.SkipSimplifiedLayerNormalization(x, x, B, B)",
+    "rms norm": "y = SimplifiedLayerNormalization(x, B)",
+}
+
+
+@pytest.mark.parametrize("name", CONTRIB)
+def test_operators_of_onnx_runtime(name: str) -> None:
+    text = (
+        f"g (float[n, t, 8] x) => (y) <float[8] B = {{{', '.join(f'{i}.5' for i in range(8))}}}> "
+    )
+    nodes = CONTRIB[name]
+    text = text.replace("(y)", "(y, s)") if "s =" in nodes else text
+    model = model_of(text + f"{{ {nodes} }}", 17, ', "com.microsoft": 1')
+    check(model, *({"x": floats(n, t, 8)} for n, t in ((1, 3), (2, 5))))
+
+
+def test_a_convolution_that_onnx_runtime_fused() -> None:
+    text = """g (float[n, 4, h, w] x, float[6, 4, 3, 3] k, float[6] b) => (y) {
+      y = com.microsoft.FusedConv<activation="Relu", pads=[1, 1, 1, 1]>(x, k, b) }"""
+    weights = {"k": floats(6, 4, 3, 3, seed=1), "b": floats(6, seed=2)}
+    model = model_of(text, 17, ', "com.microsoft": 1')
+    check(model, *({"x": floats(n, 4, h, w), **weights} for n, h, w in RUNS))
+
+
 def test_suppression_of_boxes_with_a_number_of_candidates_that_varies() -> None:
     text = """g (float[n, b, 4] boxes, float[n, c, b] scores) => (y) {
       most = Constant<value=int64 {3}>()  iou = Constant<value=float {0.4}>()

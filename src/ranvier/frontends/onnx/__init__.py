@@ -47,7 +47,9 @@ def import_onnx(
     loaded = read_model(model)
     translator = Translator(loaded, name or _name(model, loaded), dims)
     graph = translator.run()
-    missing = [use for use in operator_uses(translator.findings) if not use.supported]
+    missing = [
+        use for use in operator_uses(dict.fromkeys(translator.findings)) if not use.supported
+    ]
     if missing:
         raise UnsupportedOperatorError(missing_message(missing))
     return replace(graph, metadata={entry.key: entry.value for entry in loaded.metadata_props})
@@ -75,7 +77,7 @@ def survey(model: Source, dims: Mapping[str, Range] | None = None) -> list[Opera
     """The operators that a model uses, what is missing first; takes what `import_onnx` takes."""
     translator = Translator(read_model(model), "survey", dims)
     translator.run()
-    return operator_uses(translator.findings)
+    return operator_uses(dict.fromkeys(translator.findings))
 
 
 def supported_operators() -> list[str]:

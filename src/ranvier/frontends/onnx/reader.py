@@ -202,7 +202,7 @@ def _check_tensor(tensor: TensorProto) -> None:
 def _sort(graph: GraphProto, known: frozenset[str]) -> None:
     """Orders nodes so that operands come first; keeps the order of a sorted graph."""
     makers = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
-    needs = [sorted({makers[n] for n in _reads(node) if n in makers}) for node in graph.node]
+    needs = [sorted({makers[n] for n in reads(node) if n in makers}) for node in graph.node]
     for node in graph.node:
         unknown = [n for n in node.input if n and n not in makers and n not in known]
         if unknown:
@@ -216,12 +216,12 @@ def _sort(graph: GraphProto, known: frozenset[str]) -> None:
         graph.node.extend(nodes)
 
 
-def _reads(node: NodeProto) -> Iterator[str]:
+def reads(node: NodeProto) -> Iterator[str]:
     """Names that a node reads, those of its subgraphs included."""
     yield from filter(None, node.input)
     for graph in _subgraphs(node):
         for inner in graph.node:
-            yield from _reads(inner)
+            yield from reads(inner)
         yield from (value.name for value in graph.output)
 
 

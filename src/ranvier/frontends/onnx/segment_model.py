@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
+from onnx import (
+    AttributeProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+    shape_inference,
+)
 from onnx.helper import (
     find_min_ir_version_for,
     make_graph,
@@ -35,10 +43,10 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class ResultType:
-    """What ONNX Runtime says of a result: sizes that it does not know are None."""
+    """What ONNX Runtime says of a result: sizes, or a shape, that it does not know are None."""
 
     dtype: DType
-    shape: tuple[Dim | None, ...]
+    shape: tuple[Dim | None, ...] | None
 
 
 @dataclass
@@ -119,7 +127,8 @@ class SegmentModels:
             )
         except Exception as error:  # its errors have no base class of their own
             raise Refusal(f"ONNX Runtime cannot run it: {_first_line(error)}") from error
-        return {found.name: _result(found, names) for found in session.get_outputs()}
+        scalars = _scalars(model)
+        return {found.name: _result(found, names, scalars) for found in session.get_outputs()}
 
 
 class _Names:
@@ -195,11 +204,24 @@ def _plain(domain: str) -> str:
     return "" if domain == "ai.onnx" else domain
 
 
-def _result(found: Any, names: _Names) -> ResultType | None:
+def _scalars(model: ModelProto) -> set[str]:
+    """Outputs that the standard knows to be of rank 0.
+
+    ONNX Runtime says the same of them and of tensors of which it does not know the rank.
+    """
+    outputs = shape_inference.infer_shapes(model).graph.output
+    types = {output.name: output.type.tensor_type for output in outputs}
+    return {n for n, type in types.items() if type.HasField("shape") and not type.shape.dim}
+
+
+def _result(found: Any, names: _Names, scalars: Collection[str]) -> ResultType | None:
     kind = found.type.removeprefix("tensor(").removesuffix(")")
     if not found.type.startswith("tensor(") or kind not in _DTYPES:
         return None
-    return ResultType(BY_NAME[_DTYPES[kind]], tuple(names.dim(size) for size in found.shape))
+    dtype = BY_NAME[_DTYPES[kind]]
+    if not found.shape and found.name not in scalars:
+        return ResultType(dtype, None)
+    return ResultType(dtype, tuple(names.dim(size) for size in found.shape))
 
 
 def _first_line(error: Exception) -> str:

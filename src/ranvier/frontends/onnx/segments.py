@@ -184,15 +184,17 @@ class TrialTranslator(Translator):
             raise Refusal(f"it reads {name}, which is no tensor")
         return entry.type
 
-    def _complete(self, name: str, shape: Sequence[Dim | None]) -> tuple[Dim, ...] | None:
+    def _complete(self, name: str, shape: Sequence[Dim | None] | None) -> tuple[Dim, ...] | None:
         """A shape with the sizes that only the model states; None where neither says it."""
         statement = self._statements.get(name)
         stated = statement.sizes if statement is not None else None
-        if stated is None or len(stated) != len(shape):
-            stated = (None,) * len(shape)
-        sizes = [a if a is not None else b for a, b in zip(shape, stated, strict=True)]
-        known = tuple(size for size in sizes if size is not None)
-        return known if len(known) == len(sizes) else None
+        found = stated if shape is None else shape
+        if found is None:
+            return None
+        if stated is not None and len(stated) == len(found):
+            found = [a if a is not None else b for a, b in zip(found, stated, strict=True)]
+        known = tuple(size for size in found if size is not None)
+        return known if len(known) == len(found) else None
 
     # The plan -------------------------------------------------------------------------------------
     def plan(self, fallback: Fallback) -> Plan:

@@ -32,6 +32,7 @@ GROUPS = (
     "training",
     "classical",
     "trees",
+    "contrib",
 )
 
 for _group in GROUPS:

@@ -17,6 +17,7 @@ from ranvier.frontends.onnx.frame import Frame
 from ranvier.frontends.onnx.functions import Body, Opsets, model_function, standard_function
 from ranvier.frontends.onnx.naming import renamed
 from ranvier.frontends.onnx.provenance import source_of
+from ranvier.frontends.onnx.reader import reads
 from ranvier.frontends.onnx.refusal import Expand, Refusal
 from ranvier.frontends.onnx.refused import REASONS
 from ranvier.frontends.onnx.scope import MISSING, Entry, Missing, Scope
@@ -51,6 +52,7 @@ class Place:
     outer: str = ""
     depth: int = 0
     renamed: Mapping[str, str] | None = None  # results of a function body -> those of its call
+    read: frozenset[str] | None = None  # names that anything reads; None where nobody has looked
 
 
 class Translator:
@@ -71,7 +73,8 @@ class Translator:
         self._inputs(graph, scope)
         self._state(graph)
         opsets = {_domain(entry.domain): entry.version for entry in self._model.opset_import}
-        self._nodes(graph.node, Place(scope, opsets))
+        read = _read(graph.node, [value.name for value in graph.output])
+        self._nodes(graph.node, Place(scope, opsets, read=read))
         return self._finish(graph, scope)
 
     def _inputs(self, graph: GraphProto, scope: Scope) -> None:
@@ -167,15 +170,14 @@ class Translator:
 
     # Nodes ----------------------------------------------------------------------------------------
     def _nodes(self, nodes: Sequence[NodeProto], place: Place) -> None:
-        readers = _readers(nodes)
         for node in nodes:
-            results = self._node(node, place, readers)
+            results = self._node(node, place)
             for name, result in zip(node.output, results, strict=False):
                 place.scope.set(name, result)
                 if isinstance(result, Value) and place.depth == 0 and name:
                     self._names.setdefault(result, name)
 
-    def _node(self, node: NodeProto, place: Place, readers: Mapping[str, int]) -> Sequence[Entry]:
+    def _node(self, node: NodeProto, place: Place) -> Sequence[Entry]:
         """What a node's results become; a finding tells why they are missing."""
         domain, source = _domain(node.domain), source_of(node, place.outer)
         shown = f"{domain}::{node.op_type}" if domain else node.op_type
@@ -268,7 +270,11 @@ class Translator:
             attributes_of(node),
             tuple(s.sizes if s else None for s in stated),
             tuple(s.dtype if s else None for s in stated),
-            frozenset(i for i, name in enumerate(node.output) if name),
+            frozenset(
+                i
+                for i, name in enumerate(node.output)
+                if name and (place.read is None or name in place.read)
+            ),
             _Surroundings(self, place, source),
         )
 
@@ -285,7 +291,8 @@ class Translator:
         scope.declare(graph.initializer)
         for value, operand in zip(graph.input, given, strict=True):
             scope.set(value.name, operand)
-        inner = Place(scope, place.opsets, source, place.depth + 1, {})
+        read = _read(graph.node, [value.name for value in graph.output])
+        inner = Place(scope, place.opsets, source, place.depth + 1, {}, read)
         self._nodes(graph.node, inner)
         results = [self._resolve(scope, value.name) for value in graph.output]
         found = tuple(value for value in results if not isinstance(value, Missing))
@@ -316,7 +323,8 @@ class Translator:
             for inner, name in zip(body.outputs, node.output, strict=False)
         }
         nodes = [_without(inner, body.inputs, given) for inner in body.nodes]
-        self._nodes(nodes, Place(scope, opsets, source, place.depth + 1, renamed))
+        read = _read(nodes, body.outputs)
+        self._nodes(nodes, Place(scope, opsets, source, place.depth + 1, renamed, read))
         results: list[Result | None] = []
         for inner, name in zip(body.outputs, node.output, strict=False):
             found = self._resolve(scope, inner) if name else None
@@ -369,10 +377,6 @@ def custom_operator(node: NodeProto) -> CustomOperator | None:
     return CUSTOM.get(f"{node.domain or 'ai.onnx'}::{node.op_type}")
 
 
-def _readers(nodes: Sequence[NodeProto]) -> Mapping[str, int]:
-    """How many nodes read a name."""
-    counts: dict[str, int] = {}
-    for node in nodes:
-        for name in node.input:
-            counts[name] = counts.get(name, 0) + 1
-    return counts
+def _read(nodes: Sequence[NodeProto], outputs: Sequence[str]) -> frozenset[str]:
+    """The names that nodes read, those inside of them included, and the outputs."""
+    return frozenset(outputs).union(*(reads(node) for node in nodes))
