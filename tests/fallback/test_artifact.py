@@ -67,7 +67,7 @@ except ranvier.errors.FrameworkError as error:
     ("framework", "operator"),
     [
         ("torch", "aten.special_bessel_j0.default"),
-        ("onnxruntime", "com.microsoft::BiasGelu, Reshape, com.microsoft::QuickGelu"),
+        ("onnxruntime", "com.microsoft::CDist, Reshape, com.microsoft::SampleOp"),
     ],
 )
 def test_a_missing_framework_is_an_error_when_the_artifact_is_loaded(

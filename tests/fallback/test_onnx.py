@@ -82,9 +82,8 @@ def test_any_batch_goes_through_segments(tmp_path: Path) -> None:
     )
     assert report.fallback.segments == 2
     assert {each.operator: each.sources for each in report.fallback.operators} == {
-        "com.microsoft::BiasGelu": ("gelu",),
-        "com.microsoft::QuickGelu": ("quick",),
-        "com.microsoft::FusedMatMul": ("fused",),
+        "com.microsoft::CDist": ("near", "far"),
+        "com.microsoft::SampleOp": ("sample",),
         "Reshape": ("view",),
     }
     assert report.native_percent == pytest.approx(100 * 9 / 13)
@@ -94,7 +93,7 @@ def test_limits_and_refusal(tmp_path: Path) -> None:
     from tests.fallback.models import onnx_model
 
     path = onnx_model(tmp_path / "model.onnx")
-    with pytest.raises(UnsupportedOperatorError, match=r"BiasGelu x 1: .*\(at gelu\)"):
+    with pytest.raises(UnsupportedOperatorError, match=r"CDist x 2: .*\(at near, far\)"):
         ranvier.trace(path)
     with pytest.raises(UnsupportedOperatorError, match="max_segments=2"):
         ranvier.trace(path, fallback="onnxruntime", max_segments=1)
@@ -120,7 +119,7 @@ def test_a_node_goes_with_the_graphs_inside_it(tmp_path: Path) -> None:
 
     output = helper.make_tensor_value_info("t", TensorProto.FLOAT, None)
     branches = {
-        "then_branch": helper.make_graph([node("QuickGelu", ["a"], ["t"])], "yes", [], [output]),
+        "then_branch": helper.make_graph([node("SampleOp", ["a"], ["t"])], "yes", [], [output]),
         "else_branch": helper.make_graph([node("Neg", ["a"], ["t"])], "no", [], [output]),
     }
     model = graph_of(
@@ -143,7 +142,7 @@ def test_functions_of_the_model_are_opened(tmp_path: Path) -> None:
     from onnx import helper
 
     model = graph_of([], {"x": ["n", 4]}, ["y"])
-    body = [node("QuickGelu", ["a"], ["b"]), node("Relu", ["b"], ["c"])]
+    body = [node("SampleOp", ["a"], ["b"]), node("Relu", ["b"], ["c"])]
     opsets = list(model.opset_import)
     model.functions.append(helper.make_function("local", "Block", ["a"], ["c"], body, opsets))
     model.opset_import.append(helper.make_opsetid("local", 1))
@@ -219,7 +218,7 @@ def test_what_could_not_be_loaded_is_not_compiled() -> None:
 
     output = helper.make_tensor_value_info("t", TensorProto.FLOAT, None)
     cast = node("Cast", ["a"], ["f"], to=TensorProto.FLOAT)
-    yes, no = [cast, node("QuickGelu", ["f"], ["t"])], [cast, node("Neg", ["f"], ["t"])]
+    yes, no = [cast, node("SampleOp", ["f"], ["t"])], [cast, node("Neg", ["f"], ["t"])]
     branches = {
         "then_branch": helper.make_graph(yes, "yes", [], [output]),
         "else_branch": helper.make_graph(no, "no", [], [output]),
@@ -230,3 +229,15 @@ def test_what_could_not_be_loaded_is_not_compiled() -> None:
     model.opset_import[0].version, model.ir_version = 21, 10
     with pytest.raises(FrameworkError, match="no element type i4"):
         ranvier.trace(model, fallback="onnxruntime")
+
+
+def test_rank_zero_and_an_unknown_rank_are_told_apart(tmp_path: Path) -> None:
+    """ONNX Runtime shows an empty shape for both."""
+    scalar = node("RandomUniform", [], ["r"], shape=[], low=0.5, high=0.5)
+    model = graph_of([scalar, node("Add", ["x", "r"], ["y"])], {"x": ["n", 3]}, ["y"])
+    report = check(model, tmp_path, [{"x": (n, 3)} for n in (1, 4)])
+    assert [each.operator for each in report.fallback.operators] == ["RandomUniform"]
+    pairs = node("CDist", ["x", "x"], ["d"], metric="euclidean")
+    unknown = graph_of([pairs, node("Relu", ["d"], ["y"])], {"x": ["n", 3]}, ["y"])
+    with pytest.raises(UnsupportedOperatorError, match=r"Relu x 1: reads d, .* value_info"):
+        ranvier.trace(unknown, fallback="onnxruntime")
