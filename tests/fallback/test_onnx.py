@@ -233,10 +233,14 @@ def test_what_could_not_be_loaded_is_not_compiled() -> None:
 
 def test_rank_zero_and_an_unknown_rank_are_told_apart(tmp_path: Path) -> None:
     """ONNX Runtime shows an empty shape for both."""
-    scalar = node("RandomUniform", [], ["r"], shape=[], low=0.5, high=0.5)
-    model = graph_of([scalar, node("Add", ["x", "r"], ["y"])], {"x": ["n", 3]}, ["y"])
+    nodes = [
+        node("ReduceSum", ["x"], ["s"], keepdims=0),
+        node("RandomUniformLike", ["s"], ["r"], low=0.5, high=0.5),
+        node("Add", ["x", "r"], ["y"]),
+    ]
+    model = graph_of(nodes, {"x": ["n", 3]}, ["y"])
     report = check(model, tmp_path, [{"x": (n, 3)} for n in (1, 4)])
-    assert [each.operator for each in report.fallback.operators] == ["RandomUniform"]
+    assert [each.operator for each in report.fallback.operators] == ["RandomUniformLike"]
     pairs = node("CDist", ["x", "x"], ["d"], metric="euclidean")
     unknown = graph_of([pairs, node("Relu", ["d"], ["y"])], {"x": ["n", 3]}, ["y"])
     with pytest.raises(UnsupportedOperatorError, match=r"Relu x 1: reads d, .* value_info"):
