@@ -201,9 +201,8 @@ CONTRIB = {
 
 @pytest.mark.parametrize("name", CONTRIB)
 def test_operators_of_onnx_runtime(name: str) -> None:
-    text = (
-        f"g (float[n, t, 8] x) => (y) <float[8] B = {{{', '.join(f'{i}.5' for i in range(8))}}}> "
-    )
+    row = ", ".join(f"{i}.5" for i in range(8))
+    text = f"g (float[n, t, 8] x) => (y) <float[8] B = {{{row}}}> "
     nodes = CONTRIB[name]
     text = text.replace("(y)", "(y, s)") if "s =" in nodes else text
     model = model_of(text + f"{{ {nodes} }}", 17, ', "com.microsoft": 1')
@@ -231,6 +230,11 @@ def test_suppression_of_boxes_with_a_number_of_candidates_that_varies() -> None:
             {"boxes": corners, "scores": np.random.default_rng(1).random((n, c, b), np.float32)}
         )
     check(text, *runs)
+
+
+def test_positions_of_a_max_pool_that_nothing_reads_cost_nothing() -> None:
+    text = "g (float[n, 4, h, w] x) => (y) { y, unused = MaxPool<kernel_shape=[2, 2]>(x) }"
+    assert [node.op for node in import_onnx(model_of(text)).nodes] == ["max_pool"]
 
 
 def test_all_that_is_missing_is_listed_with_its_reason() -> None:
