@@ -5,7 +5,7 @@ RanvierError
 ├── CompileError               RVR-E102  the model or the options cannot be compiled
 │   └── GraphError             RVR-E103  a graph is not well formed (a bug in a front end or a pass)
 ├── TargetError                RVR-E201  unknown target, or this CPU lacks what the code needs
-│   └── FrameworkError         RVR-E202  a framework that runs a part of the model is missing or fails
+│   └── FrameworkError         RVR-E202  a framework that runs a part of a model is missing
 ├── ArtifactError              RVR-E301  the file is not a valid artifact
 ├── InputError                 RVR-E401  a call's arguments do not fit the model's signature
 └── ResourceError              RVR-E402  a call needs memory that the machine does not have
