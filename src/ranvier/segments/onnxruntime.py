@@ -62,6 +62,8 @@ class OnnxRuntimeSegment:
         options = module.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
         options.intra_op_num_threads = self._threads or 0
+        # Threads that spin after a segment would take the cores from native code.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             self._session: Any = module.InferenceSession(
                 self._document, options, providers=["CPUExecutionProvider"]
