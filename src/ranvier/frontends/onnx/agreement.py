@@ -8,11 +8,10 @@ InputError for any other, and from there on both dims are one.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from ranvier.frontends.onnx.call import Call
-from ranvier.ir.dim import Dim, bounds, divides, floordiv, product, symbol
+from ranvier.ir.dim import Dim, bounds, divides, floordiv, product
 from ranvier.ir.dtype import I64
 from ranvier.ir.graph import Value
 
@@ -78,12 +77,6 @@ def with_size(call: Call, x: Value, axis: int, wanted: Dim) -> Value:
     impossible = isinstance(difference, int) or (low or 0) > 0 or (high or 0) < 0
     if impossible:
         return x
-    nothing = symbol(_fresh(call), 0, 0)
+    nothing = call.around.symbol(f"mismatch_at_{call.name}", 0, 0)
     call.emit("bind_dim", call.scalar(difference, I64), dim=nothing)
     return call.slice(x, axis, nothing, nothing + wanted)
-
-
-def _fresh(call: Call) -> str:
-    """A name that no other symbol has; it says in an error which node found the sizes unequal."""
-    node = re.sub(r"\W+", "_", call.name, flags=re.ASCII).strip("_")
-    return f"mismatch_at_{node}_{len(call.builder.nodes)}"
