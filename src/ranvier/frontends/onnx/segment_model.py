@@ -127,8 +127,10 @@ class SegmentModels:
             )
         except Exception as error:  # its errors have no base class of their own
             raise Refusal(f"ONNX Runtime cannot run it: {_first_line(error)}") from error
-        scalars = _scalars(model)
-        return {found.name: _result(found, names, scalars) for found in session.get_outputs()}
+        answers = session.get_outputs()
+        is_open = any(not found.shape for found in answers)
+        scalars = _scalars(model) if is_open else set()
+        return {found.name: _result(found, names, scalars) for found in answers}
 
 
 class _Names:

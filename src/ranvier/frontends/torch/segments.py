@@ -43,7 +43,7 @@ _VIEWS = frozenset({
     "aten._unsafe_view.default",
 })  # fmt: skip
 """Operators that cost next to nothing, wherever they run."""
-_PLAIN = (bool, int, float, str, torch.dtype, torch.device, torch.layout, torch.memory_format)
+_PLAIN = (bool, int, float, str)
 
 
 @dataclass(frozen=True)
@@ -123,11 +123,7 @@ class TrialBody(Body):
             for entry in found.schedule
         )
         moved = [
-            Finding(
-                functional_name(nodes[i]),
-                line_of_node(nodes[i]),
-                self._reason(nodes[i]),
-            )
+            Finding(functional_name(nodes[i]), line_of_node(nodes[i]), self._reason(nodes[i]))
             for segment in found.segments
             for i in segment
             if nodes[i].target is not operator.getitem
