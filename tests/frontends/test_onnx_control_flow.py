@@ -77,6 +77,27 @@ def test_what_a_loop_carries_may_grow() -> None:
     check(text, *({"x": floats(n, 2), "m": np.array(m)} for n, m in ((1, 1), (3, 5), (2, 20))))
 
 
+def test_branches_in_loops_and_loops_in_branches() -> None:
+    text = """g (float[n, 2] x, int64 m, bool c) => (y) {
+      t = Constant<value=bool {1}>()  two = Constant<value_int=2>()  w = Exp(x)
+      y = If<then_branch = outer () => (float[n, 2] p) {
+        p = Loop<body = body (int64 i, bool go, float[n, 2] h) => (bool on, float[n, 2] next) {
+          on = Identity(go)  r = Mod(i, two)  zero = Constant<value_int=0>()  even = Equal(r, zero)
+          next = If<then_branch = a () => (float[n, 2] u) { u = Add(h, w) },
+                    else_branch = b () => (float[n, 2] v) {
+                      v = Loop<body = inner (int64 j, bool k, float[n, 2] s)
+                                 => (bool l, float[n, 2] q) {
+                        l = Identity(k)  f = Cast<to=1>(j)  d = Mul(w, f)  q = Sub(s, d)
+                      }>(i, t, h) }>(even)
+        }>(m, t, x) },
+        else_branch = other () => (float[n, 2] q) { q = Neg(w) }>(c) }"""
+    runs = [
+        {"x": floats(n, 2), "m": np.array(m), "c": np.array(c)}
+        for n, m, c in ((1, 1, True), (3, 6, True), (2, 3, False))
+    ]
+    check(text, *runs, tolerance=1e-4)
+
+
 def test_scans_in_both_directions_along_any_axis() -> None:
     text = """g (float[3] h, float[4, n] x) => (last, y) {
       last, y = Scan<num_scan_inputs=1, scan_input_axes=[1], scan_output_axes=[1],
