@@ -248,8 +248,8 @@ class TrialTranslator(Translator):
                 _shown(nodes[i]),
                 source_of(nodes[i]),
                 f"{self._refused[i]}; the type or shape of {name}, which is read outside of the "
-                "segment, is not known: state it in the model's value_info, or fix the sizes of the "
-                "inputs (--dim NAME=SIZE)",
+                "segment, is not known: state it in the model's value_info, or fix the sizes of "
+                "the inputs (--dim NAME=SIZE)",
             )
             for i in members
             for name in nodes[i].output
