@@ -43,8 +43,8 @@ class Surroundings(Protocol):
 class Call:
     """One ONNX node: where its operators go, and what the model says of it.
 
-    `version` is that of the node's operator set; `declared` are the sizes and `dtypes` the element
-    types that the model states for its results, `used` the positions of results that are read.
+    `version` is that of the node's operator set; `declared` are the sizes that the model states for
+    its results, `used` the positions of results that are read.
     `checks` are i64 scalars that have to be zero when the model runs.
     """
 
@@ -53,10 +53,8 @@ class Call:
     name: str
     source: str
     version: int
-    operands: tuple[Result | None, ...]
     attributes: Mapping[str, Any]
     declared: tuple[Declared | None, ...]
-    dtypes: tuple[DType | None, ...]
     used: frozenset[int]
     around: Surroundings
     checks: list[Value] = field(default_factory=list)
@@ -212,15 +210,6 @@ class Call:
             raise Refusal(f"its {what} are computed at run time or symbolic")
         return tuple(int(x) for x in found)
 
-    def plain_number(self, value: Value | None, default: Any, what: str) -> Any:
-        """One plain number that has to be known; `default` for a value that is left out."""
-        if value is None:
-            return default
-        found = self.plain(value)
-        if found is None or len(found) != 1:
-            raise Refusal(f"its {what} is computed at run time or symbolic")
-        return found[0]
-
     def sizes(self, value: Value) -> tuple[Dim, ...] | None:
         """The sizes that an integer tensor holds; None where they are computed at run time."""
         found = self.known(value)
@@ -285,11 +274,6 @@ class Call:
     def inside(self, frame: Frame) -> Call:
         """This node as it appends to a graph inside it."""
         return replace(self, builder=frame.builder, contents=frame.contents)
-
-    def result_dtype(self, default: DType, index: int = 0) -> DType:
-        """The element type that the model states for a result."""
-        stated = self.dtypes[index] if index < len(self.dtypes) else None
-        return default if stated is None else stated
 
 
 def axis_of(axis: int, rank: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ranvier.frontends.onnx.call import Call
 from ranvier.ir.dim import Dim
-from ranvier.ir.dtype import BOOL, I64
+from ranvier.ir.dtype import I64
 from ranvier.ir.graph import Value
 
 
@@ -97,8 +97,3 @@ def padding_source(call: Call, place: Value, size: Dim, mode: str) -> Value:
         folded = call.emit("remainder", place, period)
         return call.emit("minimum", folded, call.emit("sub", period, folded))
     return call.emit("minimum", call.number("maximum", place, 0), last)
-
-
-def truth(call: Call, x: Value) -> Value:
-    """`x != 0`."""
-    return call.cast(x, BOOL)

@@ -234,7 +234,7 @@ class Translator:
         translate = translation(domain, node.op_type, version)
         reason = REASONS.get((domain, node.op_type), "has no translation")
         if translate is not None:
-            call = self._call(node, operands, version, place, source)
+            call = self._call(node, version, place, source)
             try:
                 given, attributes = bind(translate, operands, call.attributes)
                 found = translate(call, *given, **attributes)
@@ -247,14 +247,7 @@ class Translator:
             return self._expand(body, node, operands, place, source)
         raise Refusal(reason)
 
-    def _call(
-        self,
-        node: NodeProto,
-        operands: Sequence[Result | None],
-        version: int,
-        place: Place,
-        source: str,
-    ) -> Call:
+    def _call(self, node: NodeProto, version: int, place: Place, source: str) -> Call:
         outer = place.renamed or {}
         inside = place.outer != ""
         stated = [
@@ -266,10 +259,8 @@ class Translator:
             next(filter(None, node.output), node.op_type),
             source,
             version,
-            tuple(operands),
             attributes_of(node),
             tuple(s.sizes if s else None for s in stated),
-            tuple(s.dtype if s else None for s in stated),
             frozenset(
                 i
                 for i, name in enumerate(node.output)
