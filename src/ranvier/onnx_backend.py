@@ -74,7 +74,8 @@ class RanvierRep(BackendRep):
             else from_storage(result, next(codes))
             for result in found
         ]
-        return tuple(namedtupledict("Outputs", self._names)(*values))
+        outputs: tuple[Any, ...] = namedtupledict("Outputs", self._names)(*values)
+        return outputs
 
 
 class RanvierBackend(Backend):
