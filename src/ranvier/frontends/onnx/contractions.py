@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ranvier.frontends.onnx.agreement import broadcastable, multipliable
 from ranvier.frontends.onnx.call import Call, statics
+from ranvier.frontends.onnx.refusal import Refusal
 from ranvier.frontends.onnx.registry import onnx_operator
 from ranvier.frontends.onnx.windows import halves, window_of
 from ranvier.ir.dim import Dim
@@ -33,6 +34,8 @@ def gemm(
     broadcast: int = 0,
 ) -> Value:  # fmt: skip
     """alpha * a b + beta * c."""
+    if a.rank != 2 or b.rank != 2:
+        raise Refusal(f"multiplies {a.type} and {b.type}, which are no matrices")
     first = call.transpose(a, (1, 0)) if transA else a
     second = call.transpose(b, (1, 0)) if transB else b
     result = call.emit("matmul", *multipliable(call, first, second))

@@ -31,6 +31,8 @@ from ranvier.ir.graph import Graph, GraphBuilder, TensorType, Value
 from ranvier.ir.liveness import without_dead_nodes
 from ranvier.ir.operators.custom import CUSTOM, CustomOperator
 
+_MALFORMED = (IndexError, KeyError, TypeError, ValueError, ZeroDivisionError)
+"""What a translation, which takes a node to be as the standard says, ends in when it is not."""
 _MOST_NESTING = 32
 """Functions call functions; deeper than this they call themselves."""
 
@@ -236,12 +238,17 @@ class Translator:
         if translate is not None:
             call = self._call(node, version, place, source)
             try:
-                given, attributes = bind(translate, operands, call.attributes)
-                found = translate(call, *given, **attributes)
+                positional, attributes = bind(translate, operands, call.attributes)
+                found = translate(call, *positional, **attributes)
                 call.check()
                 return tuple(found) if isinstance(found, tuple) else (found,)
             except Expand as expand:
                 reason = str(expand)
+            except _MALFORMED as error:
+                types = ", ".join(
+                    str(x.type) for x in flatten(x for x in operands if x is not None)
+                )
+                raise Refusal(f"does not fit its operands ({types}): {error}") from error
         body = standard_function(node, version, operands)
         if body is not None:
             return self._expand(body, node, operands, place, source)
