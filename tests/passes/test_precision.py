@@ -61,6 +61,22 @@ def test_positions_stay_exact() -> None:
     assert "bf16" not in apply(text, Precision("bf16"))
 
 
+def test_large_offsets_survive_being_put_in_order() -> None:
+    """Boxes of different classes are moved apart, sorted, and compared with each other."""
+    text = body("""input %x: f32[n, 2]
+        input %order: i64[n]
+        %w: f32[2, 4] = constant() {value=tensor[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]}
+        %far: f32[] = constant() {value=tensor[40960.0]}
+        %boxes: f32[n, 4] = matmul(%x, %w)
+        %apart: f32[n, 4] = add(%boxes, %far)
+        %sorted: f32[n, 4] = gather(%apart, %order) {axis=0}
+        %y: f32[n] = reduce_max(%sorted) {axes=(1,), keepdims=false}
+    """)
+    found = {str(node.result.dtype) for node in parse(apply(text, Precision("bf16"))).nodes
+             if node.op in ("add", "gather", "reduce_max")}  # fmt: skip
+    assert found == {"f32"}
+
+
 def test_integers_and_f64_are_untouched() -> None:
     text = body("""input %x: f64[n, 2]
         %w: f64[2, 2] = constant() {value=tensor[1.0, 2.0, 3.0, 4.0]}

@@ -140,14 +140,21 @@ class _Narrowing:
             self.kept(node)
 
     def move_unrounded(self, node: Node) -> None:
-        """The view of the form that is not rounded, for a single reader that computes with it."""
-        wide = [self.forms[v].wide for v in node.operands if self.uses[v] == 1]
-        known = [value for value in wide if value is not None]
-        if len(known) != len(node.operands) or len(known) != 1:
+        """What moves, in the form that is not rounded, for a single reader that computes with it.
+
+        Without it, coordinates of boxes that were told apart by adding large numbers would be
+        rounded to multiples of those when they are put in order.
+        """
+        floats = [value for value in node.operands if value.dtype == F32]
+        if len(floats) != 1 or self.uses[floats[0]] != 1:
             return
+        wide = self.forms[floats[0]].wide
+        if wide is None:
+            return
+        operands = tuple(wide if v is floats[0] else self.read(v) for v in node.operands)
         moved = Value(self.unique(f"{node.result.name}.f32"), node.result.type)
         self.renames[moved] = node.result.name
-        self.nodes.append(replace(node, operands=(known[0],), results=(moved,)))
+        self.nodes.append(replace(node, operands=operands, results=(moved,)))
         self.forms[node.result].wide = moved
 
     def elementwise(self, node: Node) -> None:
