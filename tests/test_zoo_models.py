@@ -117,6 +117,39 @@ def test_every_target_of_one_artifact(
         assert model.target == here[-1]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "network", [pytest.param("yolo", marks=marks(zoo.model("yolo")))], indirect=True
+)
+def test_bf16_finds_the_same_objects(network: Network, folder: Path) -> None:
+    """Near equals may change places, and what is near the threshold may come or go."""
+    import ranvier
+    from ranvier.api import resolve_targets
+    from ranvier.compiler import compile_graph
+
+    path = folder / "model.rvr"
+    ranvier.CompiledModel(compile_graph(network.graph, resolve_targets("native"), "bf16")).save(
+        path
+    )
+    with ranvier.load(path) as model:
+        for inputs, (boxes, scores, classes, images) in network.cases:
+            found, _, found_classes, found_images = model.run(inputs).values()
+            same = (found_classes == classes[:, None]) & (found_images == images[:, None])
+            best = np.where(same, overlaps(boxes, found), 0).max(1)
+            assert (best[scores > np.median(scores)] > 0.8).mean() > 0.9
+            assert abs(len(found) / len(boxes) - 1) < 0.1
+
+
+def overlaps(a: Array, b: Array) -> Array:
+    """The intersection over the union of every box of `a` with every box of `b`."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    shared = np.clip(high - low, 0, None).prod(-1)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (a, b)]
+    result: Array = shared / (areas[0][:, None] + areas[1][None, :] - shared)
+    return result
+
+
 def check(
     model: Any, inputs: Mapping[str, Array], expected: tuple[Array, ...], photos: bool = False
 ) -> None:
