@@ -1,7 +1,7 @@
 """Artifacts that older versions of Ranvier wrote still load and give the same results.
 
 `data/format_<n>.rvr` was written when that format was the newest, for x86-64-v3; `.npz` beside it
-has inputs by name and, under `output`, what the model returned then.
+has inputs by name and, under `output`, what the model returned first then.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import ranvier
+from ranvier.artifact.format import FORMAT_VERSION
 from ranvier.artifact.reader import Artifact
 from ranvier.runtime.cpu import host_features, plain
 from ranvier.target import TARGETS
@@ -21,7 +22,7 @@ RUNS_HERE = {plain(f) for f in TARGETS["x86-64-v3"].features} <= host_features()
 
 
 def test_there_is_one_of_every_format() -> None:
-    assert [path.stem for path in OLD] == [f"format_{n}" for n in range(1, len(OLD) + 1)]
+    assert [path.stem for path in OLD] == [f"format_{n}" for n in range(1, FORMAT_VERSION + 1)]
     for path in OLD:
         with Artifact(path, "full") as artifact:
             assert path.stem == f"format_{artifact.document['format']}"
@@ -34,5 +35,5 @@ def test_an_old_artifact_gives_what_it_gave(path: Path) -> None:
     expected = kept.pop("output")
     for cores in (1, 2):
         with ranvier.load(path, cores=cores, verify="full") as model:
-            (found,) = model.run(kept).values()
+            found = next(iter(model.run(kept).values()))
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
