@@ -1,4 +1,4 @@
-# Two commands do all the set-up: `make demo` and `make test`. Each makes `.venv` when it is missing.
+# `make demo`, `make demo-ocr` and `make test` do all the set-up: each makes `.venv` when it is missing.
 
 PYTHON ?= python3
 VENV   := .venv
