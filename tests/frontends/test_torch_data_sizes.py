@@ -180,30 +180,12 @@ def _boxes(count: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.cat([low, low + size], 1), torch.rand(count, generator=generator)
 
 
-def _nms(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) -> torch.Tensor:
-    """torchvision's definition: in the order of scores, a box drops later ones that overlap it."""
-    kept: list[int] = []
-    for i in scores.argsort(descending=True).tolist():
-        low = torch.maximum(boxes[i, :2], boxes[kept][:, :2])
-        high = torch.minimum(boxes[i, 2:], boxes[kept][:, 2:])
-        shared = (high - low).clamp(min=0).prod(1)
-        areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-        if not (shared / (areas[i] + areas[kept] - shared) > threshold).any():
-            kept.append(i)
-    return torch.tensor(kept, dtype=torch.int64)
-
-
 @pytest.fixture(scope="module")
 def nms() -> Any:
     """`torchvision::nms` with a definition in Python, where its native library does not load."""
-    from tests.zoo.torchvision_import import define_detection_operators
+    from tests.zoo.torchvision_import import import_torchvision_operators
 
-    define_detection_operators()
-    import torchvision.ops
-
-    if not torch._C._dispatch_has_kernel_for_dispatch_key("torchvision::nms", "CPU"):
-        torch.library.impl("torchvision::nms", "CPU", _nms)
-    return torchvision.ops
+    return import_torchvision_operators()
 
 
 def test_non_maximum_suppression(nms: Any) -> None:

@@ -47,6 +47,7 @@ def import_torchvision_operators() -> ModuleType:
     operators: ModuleType = torchvision.ops
     if not torch._C._dispatch_has_kernel_for_dispatch_key("torchvision::nms", "CPU"):
         torch.library.impl("torchvision::nms", "CPU", _nms)
+    if not torchvision.extension._has_ops():
         torchvision.ops.boxes._assert_has_ops = _assert_nothing
     return operators
 
