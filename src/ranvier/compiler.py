@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 
 import llvmlite
 import numpy as np
@@ -291,15 +292,20 @@ def _shape(shape: Sequence[Dim]) -> tuple[Expr, ...]:
 
 
 def expression(dim: Dim) -> Expr:
-    """A dim as a manifest expression."""
-    return _tuples(dims.to_json(dim))
+    """A dim as a manifest expression: the sum of its terms."""
+    if isinstance(dim, int):
+        return dim
+    return reduce(lambda total, term: ("+", total, term), (_term(*each) for each in dim.terms))
 
 
-def _tuples(value: object) -> Expr:
-    if isinstance(value, list):
-        op, left, right = value
-        return (op, _tuples(left), _tuples(right))
-    return value  # type: ignore[return-value]
+def _term(atoms: dims.Term, factor: int) -> Expr:
+    factors: list[Expr] = [] if factor == 1 and atoms else [factor]
+    for atom in atoms:
+        if isinstance(atom, dims.Symbol):
+            factors.append(atom.name)
+        else:
+            factors.append((atom.op, expression(atom.left), expression(atom.right)))
+    return reduce(lambda product, each: ("*", product, each), factors)
 
 
 def tree(document: object, names: Sequence[str] | None, count: int = 0) -> rvr.Tree:

@@ -258,13 +258,6 @@ def substitute(dim: Dim, replacements: Mapping[str, Dim]) -> Dim:
     return total
 
 
-def static(dim: Dim) -> int:
-    """A dim that must be a plain number; raises ValueError for a symbolic one."""
-    if not isinstance(dim, int):
-        raise ValueError(f"{dim} is not a number")
-    return dim
-
-
 def symbols(dim: Dim) -> dict[str, Symbol]:
     """All symbols in `dim`, by name."""
     found: dict[str, Symbol] = {}
@@ -334,25 +327,6 @@ def product(dims: Iterable[Dim]) -> Dim:
     total: Dim = 1
     for dim in dims:
         total = total * dim
-    return total
-
-
-def to_json(dim: Dim) -> int | str | list[object]:
-    """The manifest's expression: an int, a symbol name or `[op, a, b]`."""
-    if isinstance(dim, int):
-        return dim
-    total: int | str | list[object] | None = None
-    for term, factor in dim.terms:
-        piece: int | str | list[object] | None = None if term and factor == 1 else factor
-        for atom in term:
-            encoded: str | list[object] = (
-                atom.name
-                if isinstance(atom, Symbol)
-                else [atom.op, to_json(atom.left), to_json(atom.right)]
-            )
-            piece = encoded if piece is None else ["*", piece, encoded]
-        total = piece if total is None else ["+", total, piece]
-    assert total is not None
     return total
 
 
