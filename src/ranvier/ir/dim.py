@@ -258,6 +258,13 @@ def substitute(dim: Dim, replacements: Mapping[str, Dim]) -> Dim:
     return total
 
 
+def static(dim: Dim) -> int:
+    """A dim that must be a plain number; raises ValueError for a symbolic one."""
+    if not isinstance(dim, int):
+        raise ValueError(f"{dim} is not a number")
+    return dim
+
+
 def symbols(dim: Dim) -> dict[str, Symbol]:
     """All symbols in `dim`, by name."""
     found: dict[str, Symbol] = {}
