@@ -263,3 +263,50 @@ def test_a_size_beyond_the_memory_is_an_error_and_the_next_call_is_fine(tmp_path
         with pytest.raises(ResourceError, match="does not have"):
             model(np.asarray(1 << 50))
         assert model(np.asarray(3)).tolist() == [0, 1, 2]
+
+
+def test_rows_of_an_inner_loop_are_rows_of_the_outer_one(tmp_path: Path) -> None:
+    """all[i, j] = x[i] * j: the inner rows go straight to their place in the outer result."""
+    i, j = symbol("i"), symbol("j")
+    inside = GraphBuilder("inner_rows")
+    row = inside.input("row", floats(3))
+    index = inside.add("dim", value=j, dtype=F32)
+    inner = inside.finish([inside.add("mul", row, index)])
+    body = GraphBuilder("outer_rows")
+    x = body.input("x", floats(N, 3))
+    part = body.add("slice", x, starts=(i, 0), stops=(i + 1, 3), steps=(1, 1))
+    attributes = {
+        "body": inner, "carried": 0, "conditional": False, "iteration": j, "varying": (),
+        "limit": 4, "count": 4, "shapes": ((4, 3),), "defines": (),
+    }  # fmt: skip
+    rows = body.add_node("loop", (body.add("reshape", part, shape=(3,)),), attributes)
+    b = GraphBuilder("rows_of_rows")
+    attributes |= {
+        "body": body.finish(rows), "iteration": i, "limit": N, "count": N, "shapes": ((N, 4, 3),)
+    }  # fmt: skip
+    graph = b.finish(b.add_node("loop", (b.input("x", floats(N, 3)),), attributes))
+    check(graph, tmp_path, *({"x": array(n, 3)} for n in (1, 2, 7, 40)))
+
+
+def test_rows_that_a_branch_makes_are_kept_while_their_memory_grows(tmp_path: Path) -> None:
+    """Rows of x or of -x by turns, as long as i < limit; nobody knows how many beforehand."""
+    i, count = symbol("i"), symbol("count")
+    body = GraphBuilder("turns")
+    x, limit = body.input("x", floats(7)), body.input("limit", TensorType(I64, ()))
+
+    def choice(name: str, op: str) -> Graph:
+        inside = GraphBuilder(name)
+        return inside.finish([inside.add(op, inside.input("x", floats(7)))])
+
+    even = body.add("equal", body.add("dim", value=i % 2, dtype=I64), body.constant(np.asarray(0)))
+    branches = {"then": choice("plain", "abs"), "otherwise": choice("negative", "neg")}
+    (row,) = body.add_node("if", (even, x), {**branches, "shapes": ((7,),), "defines": ()})
+    goes_on = body.add("less", body.add("dim", value=i + 1, dtype=I64), limit)
+    b = GraphBuilder("kept_rows")
+    attributes = {
+        "body": body.finish([goes_on, row]), "carried": 0, "conditional": True, "iteration": i,
+        "varying": (), "limit": None, "count": count, "shapes": ((count, 7),), "defines": (count,),
+    }  # fmt: skip
+    operands = b.constant(np.asarray(True)), b.input("x", floats(7)), b.input("limit", SCALAR)
+    graph = b.finish(b.add_node("loop", operands, attributes))
+    check(graph, tmp_path, *({"x": array(7), "limit": np.asarray(n)} for n in (1, 9, 200)))

@@ -80,7 +80,7 @@ def lower_loop(lowering: Lowering, node: Node) -> None:
         *(_row(node, t, v.shape) for t, v in zip(collected, rows, strict=True)),
     ]
     inner = lowering.inner(body, [*current[conditional:], *captures], places)
-    inner.growing = {place.buffer for place in places[conditional + carried :]}
+    inner.growing |= {place.buffer for place in places[conditional + carried :]}
     inner.run()
     _add_mark(lowering, node, LoopEnd(following, final))
     results = [
@@ -124,8 +124,8 @@ def _shaped(tensor: Tensor, shape: Shape) -> Tensor:
 
 
 def _row(node: Node, collected: Tensor, shape: Shape) -> Tensor:
-    """Where one iteration puts its row."""
-    offset = node.attribute("iteration") * dims.product(shape)
+    """Where one iteration puts its row; the whole may itself be a row of a loop around."""
+    offset = collected.offset + node.attribute("iteration") * dims.product(shape)
     return Tensor(collected.buffer, collected.dtype, shape, row_major(shape), offset)
 
 

@@ -157,6 +157,7 @@ class Lowering:
         """The lowering of a graph inside a node; it shares weights with this one."""
         inside = Lowering(graph, self.target, self.options, self.program, given, places)
         inside._weights, inside._weight_arrays = self._weights, self._weight_arrays
+        inside.growing = set(self.growing)
         return inside
 
     def _visit(self, node: Node) -> None:
