@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from ranvier.codegen.builder import (
     I1,
@@ -40,8 +41,7 @@ from ranvier.lowering.program import Kernel, Program, Step
 # Words of the context, docs/architecture.md section 4.
 _BUFFERS, _DIMS, _BEGINS, _FIRST, _END = range(5)
 _FINISHES, _POOL, _FAULT, _TURNS = 6, 7, 24, 30
-FAULT_SIZE, FAULT_MEMORY = 1, 2
-"""Kinds of faults: a size outside its range, memory that could not be had."""
+_FAULT_SIZE = 1  # the other kind of fault, no memory, is told by ranvier_reserve
 
 
 class DimTable:
@@ -223,8 +223,11 @@ class _RunWriter:
         return slot
 
     def _in_table(self, symbol: Symbol) -> Val:
-        number = self._table.number(dims.of_atom(symbol))
-        return self._f.element_pointer(self._dims, I64, int_const(number))
+        return self._entry_of(dims.of_atom(symbol))
+
+    def _entry_of(self, dim: Dim) -> Val:
+        """The address of a dim in the table of the context."""
+        return self._f.element_pointer(self._dims, I64, int_const(self._table.number(dim)))
 
     def _sizes(self) -> IndexEmitter:
         """Computes dims of which some symbol is known only now."""
@@ -235,22 +238,17 @@ class _RunWriter:
             return int_const(dim)
         if not self._slots.keys().isdisjoint(dims.symbols(dim)):
             return sizes.scalar(dim)
-        number = self._table.number(dim)
-        return self._f.load(I64, self._f.element_pointer(self._dims, I64, int_const(number)), 8)
+        return self._f.load(I64, self._entry_of(dim), 8)
 
     def symbol(self, name: str) -> Val:
         """The value that a symbol has now."""
         if name in self._slots:
             return self._f.load(I64, self._slots[name], 8)
-        number = self._table.number(self._known_symbols[name])
-        return self._f.load(I64, self._f.element_pointer(self._dims, I64, int_const(number)), 8)
+        return self._f.load(I64, self._entry_of(self._known_symbols[name]), 8)
 
-    @property
+    @cached_property
     def _known_symbols(self) -> Mapping[str, Dim]:
-        cached: dict[str, Dim] | None = self.__dict__.get("_known")
-        if cached is None:
-            cached = self.__dict__["_known"] = _symbols_of_steps(self._program.steps)
-        return cached
+        return _symbols_of_steps(self._program.steps)
 
     def _assign(self, assignments: Assignments) -> None:
         """All values are computed before any symbol changes."""
@@ -277,7 +275,7 @@ class _RunWriter:
         f.begin(fault)
         with f.when(self._is_first, "tell"):
             number = self._table.number(dims.of_atom(symbol))
-            for word, content in enumerate((int_const(FAULT_SIZE), int_const(number), value)):
+            for word, content in enumerate((int_const(_FAULT_SIZE), int_const(number), value)):
                 self._store_word(_FAULT + word, content)
         f.jump(self._leave)
         f.begin(fine)

@@ -114,14 +114,6 @@ def _define_shapes(
                 values[name] = size - evaluate(linear[1], values)
 
 
-def loop_parts(
-    operands: Sequence[TensorType], carried: int, conditional: bool
-) -> tuple[tuple[TensorType, ...], tuple[TensorType, ...]]:
-    """Operands of a loop after its condition: the initial values of what is carried, the rest."""
-    rest = tuple(operands[conditional:])
-    return rest[:carried], rest[carried:]
-
-
 def _infer_loop(call: Call) -> Types:
     body, carried, conditional = (
         call.graph("body"),
@@ -131,7 +123,8 @@ def _infer_loop(call: Call) -> Types:
     if conditional:
         _require_condition(call, call.first)
         _require_condition(call, body.outputs[0].type if body.outputs else call.first)
-    initial, captured = loop_parts(call.operands, carried, conditional)
+    rest = call.operands[conditional:]
+    initial, captured = rest[:carried], rest[carried:]
     results = body.outputs[int(conditional) :]
     shapes = call.shapes()
     if len(initial) < carried or len(results) < carried or len(results) != len(shapes):
