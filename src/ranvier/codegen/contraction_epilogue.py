@@ -75,11 +75,8 @@ class Epilogue:
         sums[: tile.rows * tile.vectors] = bias * tile.rows
         return sums
 
-    def store(self, sums: list[Val], spill: Val | None = None) -> None:
-        """Compute and write everything; `sums` is row-major, `spill` memory of `needs_spill`."""
-        if spill is not None:
-            self._store_by_loops(sums, spill)
-            return
+    def store(self, sums: list[Val]) -> None:
+        """Compute and write everything; `sums` is row-major."""
         shared = [part for store in self._stores for part in row_free(store.value)]
         for column in self._columns:
             for part in shared:
@@ -93,15 +90,19 @@ class Epilogue:
             for store in self._stores:
                 store_adjacent(self._tile.target, emitters, store)
 
-    def _store_by_loops(self, sums: list[Val], spill: Val) -> None:
-        """Write the sums to `spill` and have the function `LongEpilogue` read them back."""
-        f, tile, lanes = self._f, self._tile, self._tile.target.lanes
+    def spill(self, sums: list[Val], place: Val) -> None:
+        """Write the sums, row-major, to the memory at `place` for `store_spilled`."""
+        f, lanes = self._f, self._tile.target.lanes
         for number, total in enumerate(sums):
-            place = f.element_pointer(spill, FLOAT, int_const(number * lanes))
-            f.store(total, place, 4 * lanes_of(total.type))
-        position = [f.arg("at.b"), f.arg("at.n"), self._m, int_const(tile.rows), spill]
+            spot = f.element_pointer(place, FLOAT, int_const(number * lanes))
+            f.store(total, spot, 4 * lanes_of(total.type))
+
+    def store_spilled(self, rows: Val, spilled: Val) -> None:
+        """Have `LongEpilogue` compute and write `rows` rows, which may be those of several tiles."""
+        f = self._f
+        position = [f.arg("at.b"), f.arg("at.n"), self._m, rows, spilled]
         scalars = [self._environment[name] for name in self._contraction.scalars]
-        long = LongEpilogue(self._contraction, self._stores, self._name, tile, self._masked)
+        long = LongEpilogue(self._contraction, self._stores, self._name, self._tile, self._masked)
         long.emit(f.module)
         f.call_void(long.symbol, *self._operands, *scalars, *position)
 

@@ -9,10 +9,10 @@ bytes between rows; for a computed row address `rows` points into the row table 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ranvier.codegen.builder import I64, PTR, FunctionBuilder, ModuleWriter, Val, int_const
+from ranvier.codegen.builder import FLOAT, I64, PTR, FunctionBuilder, ModuleWriter, Val, int_const
 from ranvier.codegen.contraction_epilogue import Epilogue, needs_spill
 from ranvier.codegen.indices import IndexEmitter
 from ranvier.codegen.microkernel import (
@@ -26,6 +26,7 @@ from ranvier.codegen.microkernel import (
 from ranvier.codegen.row_table import RowTable
 from ranvier.lowering.kernels.contraction import BATCH, Contraction
 
+_SPILLED_TILES = 8  # whose sums wait on the stack for a long epilogue: 3 to 12 KB
 _POSITION = ("at.b", "at.n", "at.m", "at.tiles")
 
 
@@ -58,27 +59,56 @@ class TileFunction:
         extents = self._extents(f, environment)
         stride = f.arg("at.stride")
         first = [f.arg("at.m"), f.arg("at.rows")]
-        spill = self._spill(f) if needs_spill(self.contraction) else None
-        with f.loop_carrying(int_const(0), f.arg("at.tiles"), 1, first, "tile") as loop:
-            m, rows = loop.values
-            epilogue = Epilogue(
-                f, self.contraction, self.tile, self.masked, environment, m, self.name
-            )
-            sums = self._sum(f, extents, rows, stride, epilogue.first_sums())
-            epilogue.store(total_sums(f, self.tile, sums), spill)
-            ahead = int_const(self.tile.rows)
-            loop.next = [
-                f.binary("add", m, ahead),
-                f.element_pointer(rows, PTR, ahead) if self.table
-                else f.element_pointer(rows, "i8", f.binary("mul", stride, ahead)),
-            ]  # fmt: skip
+        if not needs_spill(self.contraction):
+            with f.loop_carrying(int_const(0), f.arg("at.tiles"), 1, first, "tile") as loop:
+                m, rows = loop.values
+                epilogue = self._epilogue(f, environment, m)
+                sums = self._sum(f, extents, rows, stride, epilogue.first_sums())
+                epilogue.store(total_sums(f, self.tile, sums))
+                loop.next = self._following(f, m, rows, stride)
+        else:
+            self._emit_spilling(f, environment, extents, first)
         f.ret()
         f.finish()
 
-    def _spill(self, f: FunctionBuilder) -> Val:
-        """Stack memory for the sums of a tile."""
-        count = self.tile.rows * self.tile.vectors * self.tile.target.lanes
-        return f.emit(f"alloca [{count} x float], align 64", PTR)
+    def _emit_spilling(
+        self,
+        f: FunctionBuilder,
+        environment: dict[str, Val],
+        extents: Extents,
+        first: Sequence[Val],
+    ) -> None:
+        """Sums of `_SPILLED_TILES` tiles go to the stack, then the long epilogue stores them."""
+        stride, lanes = f.arg("at.stride"), self.tile.target.lanes
+        size = self.tile.rows * self.tile.vectors * lanes
+        spill = f.emit(f"alloca [{_SPILLED_TILES * size} x float], align 64", PTR)
+        tiles, step = f.arg("at.tiles"), int_const(_SPILLED_TILES)
+        with f.loop_carrying(int_const(0), tiles, _SPILLED_TILES, first, "group") as group:
+            left = f.binary("sub", tiles, group.index)
+            count = f.select(f.compare("icmp slt", left, step), left, step)
+            with f.loop_carrying(int_const(0), count, 1, group.values, "tile") as loop:
+                m, rows = loop.values
+                epilogue = self._epilogue(f, environment, m)
+                sums = self._sum(f, extents, rows, stride, epilogue.first_sums())
+                sums = total_sums(f, self.tile, sums)
+                place = f.binary("mul", loop.index, int_const(size))
+                epilogue.spill(sums, f.element_pointer(spill, FLOAT, place))
+                loop.next = self._following(f, m, rows, stride)
+            epilogue = self._epilogue(f, environment, group.values[0])
+            epilogue.store_spilled(f.binary("mul", count, int_const(self.tile.rows)), spill)
+            group.next = loop.results
+
+    def _epilogue(self, f: FunctionBuilder, environment: dict[str, Val], m: Val) -> Epilogue:
+        return Epilogue(f, self.contraction, self.tile, self.masked, environment, m, self.name)
+
+    def _following(self, f: FunctionBuilder, m: Val, rows: Val, stride: Val) -> list[Val]:
+        """The first row of the tile after this one, and where it is found."""
+        ahead = int_const(self.tile.rows)
+        return [
+            f.binary("add", m, ahead),
+            f.element_pointer(rows, PTR, ahead) if self.table
+            else f.element_pointer(rows, "i8", f.binary("mul", stride, ahead)),
+        ]  # fmt: skip
 
     def _extents(self, f: FunctionBuilder, environment: Mapping[str, Val]) -> Extents:
         index, layout = IndexEmitter(f, dict(environment), None), self.tile.layout

@@ -41,6 +41,9 @@ _MAGIC, _MAGIC_BITS = (
     0x4B400000,
 )  # 1.5 * 2**23: adding it puts an integer in the low bits
 _GUARD = 32  # powers of two that keep a product out of the denormal range
+_BIAS = 127  # of an exponent
+_NEGLIGIBLE = 65.0  # 1 + e**-65 is 1, and e**-65 2**-32 not denormal
+_OVERFLOW = -160 * 0.6931471805599453  # e**-x 2**-32 is infinite from here down, but not NaN
 
 
 # Exponentials ------------------------------------------------------------------------------------
@@ -96,6 +99,28 @@ def _exp_parts(context: Context, x: Val, low: Val | None = None, sign: int = 1) 
     if low is not None:
         f = fma(b, low, like(x, sign * _LOG2E), f)
     return _power(context, f), n
+
+
+def _guarded_exp_parts(
+    context: Context, x: Val, low: Val | None, sign: int, guard: int
+) -> tuple[Val, Val]:
+    """Two factors of e**(sign (x + low)) 2**guard where that is not denormal.
+
+    Adding a constant to the product with log2(e) leaves the biased exponent in the low bits: one
+    shift makes the second factor, a power of two, infinity for 2**128. The first is NaN for NaN.
+    `low` is tiny.
+    """
+    b = context.builder
+    magic = like(x, _MAGIC + _BIAS + guard)
+    placed = fma(b, x, like(x, sign * _LOG2E_HIGH), magic)
+    n = b.binary("fsub", placed, magic)
+    f = fma(b, x, like(x, sign * _LOG2E_HIGH), negate(context, n))
+    f = fma(b, x, like(x, sign * _LOG2E_LOW), f)
+    if low is not None:
+        f = fma(b, low, like(x, sign * _LOG2E), f)
+    bits = b.cast("bitcast", placed, integer_type(x))
+    power = b.cast("bitcast", b.binary("shl", bits, int_const(23, bits.type)), x.type)
+    return _power(context, f), power
 
 
 def exp(context: Context, x: Val) -> Val:
@@ -158,14 +183,12 @@ def tanh(context: Context, x: Val) -> Val:
 
 
 def sigmoid(context: Context, x: Val) -> Val:
-    """1 / (1 + e**-x), with e**-|x| so that neither tail loses digits."""
+    """1 / (1 + e**-x)."""
     f = context.builder
     if avx512.usable(context, x):
         q, n = _logistic_parts(context, _bounded_below(context, x), None)
         return avx512.scale(context, q, n)
-    e = exp(context, f.binary("fsub", like(x, -0.0), intrinsic(f, "fabs", x)))
-    above = f.select(f.compare("fcmp olt", x, like(x, 0.0)), e, like(x, 1.0))
-    return f.binary("fdiv", above, f.binary("fadd", e, like(x, 1.0)))
+    return f.binary("fdiv", like(x, 2.0**-_GUARD), _guarded_below(context, x, None)[1])
 
 
 def silu(context: Context, x: Val) -> Val:
@@ -181,15 +204,24 @@ def _times_sigmoid(context: Context, x: Val, z: Val, low: Val | None) -> Val:
         q, n = _logistic_parts(context, bounded if z is x else z, low)
         product = avx512.scale(context, f.binary("fmul", bounded, q), n)
         return avx512.nan_at_minus_infinity(context, product, x)
-    negative = f.compare("fcmp olt", x, like(x, 0.0))
-    if low is not None:
-        low = f.select(negative, low, negate(context, low))
-    bounded = clamp_keeping_nan(f, negate(context, intrinsic(f, "fabs", z)), -140.0, 0.0)
-    p, n = _exp_parts(context, bounded, low)
-    guarded = scale(context, p, f.binary("fadd", n, like(n, float(_GUARD))))
-    below = fma(f, guarded, like(x, 2.0**-_GUARD), like(x, 1.0))
-    above = f.select(negative, f.binary("fmul", x, guarded), x)
-    return _unguard(context, f.binary("fdiv", above, below), negative)
+    upper, below = _guarded_below(context, z, low)
+    sigmoid = f.binary("fdiv", like(x, 2.0 ** (24 - _GUARD)), below)
+    if z is not x:
+        product = f.binary("fmul", f.binary("fmul", x, sigmoid), like(x, 2.0**-24))
+        return f.select(f.compare("fcmp ogt", x, like(x, 25.0)), x, product)
+    over = f.binary("fsub", upper, x)  # 0, or what x has above the bound; keeps the sign of -0
+    return fma(f, f.binary("fmul", upper, sigmoid), like(x, 2.0**-24), negate(context, over))
+
+
+def _guarded_below(context: Context, z: Val, low: Val | None) -> tuple[Val, Val]:
+    """min(z, 65) and (1 + e**-(z + low)) 2**-32, which is infinite where its inverse is 0."""
+    f = context.builder
+    end = like(z, _NEGLIGIBLE)
+    upper = f.select(f.compare("fcmp ogt", z, end), end, z)
+    end = like(z, _OVERFLOW)
+    bounded = f.select(f.compare("fcmp olt", upper, end), end, upper)
+    p, power = _guarded_exp_parts(context, bounded, low, sign=-1, guard=-_GUARD)
+    return upper, fma(f, p, power, like(z, 2.0**-_GUARD))
 
 
 def _bounded_below(context: Context, x: Val) -> Val:
@@ -310,37 +342,34 @@ _TAIL = (
     -2.900024581e-02, 1.432199261e-01, -2.540461236e-01, 1.570917143e-01, -2.150341057e-02,
     1.047166068e-01, 1.200810298e-01, 1.398142456e-01, 1.396264691e-01, -2.272400302e-07,
 )  # fmt: skip
-_TAIL_STEP, _TAIL_END = 0.35, 17.0
+_TAIL_STEP, _TAIL_END = 0.35, 14.7
 _TAIL_SLOPE = 2.1  # d log(polynomial) / d log(w), about, where the polynomial is large
 
 
 def gelu(context: Context, x: Val) -> Val:
-    """x times the normal distribution: x Q(-x) below 0 and x - x Q(x) above.
+    """x times the normal distribution: max(x, 0) - |x| Q(|x|).
 
     Q(t) = erfc(t / sqrt 2) / 2 = exp(-t**2 / 2) R(t) with a polynomial for R; the rounding error
-    of t**2 is carried along.
+    of t**2 is carried along. x times 0 or 1 stands for the maximum, as it gives NaN for minus
+    infinity.
     """
     if avx512.usable(context, x):
         return _gelu_by_table(context, x)
     f = context.builder
     t = intrinsic(f, "fabs", x)
     t = f.select(f.compare("fcmp ogt", t, like(x, _TAIL_END)), like(x, _TAIL_END), t)
-    below_w = fma(f, t, like(x, _TAIL_STEP), like(x, 1.0))
-    w = f.binary("fdiv", like(x, 1.0), below_w)
+    below = fma(f, t, like(x, _TAIL_STEP), like(x, 1.0))
+    w = f.binary("fdiv", like(x, 1.0), below)
     half = f.binary("fmul", t, like(x, -0.5))
     square = f.binary("fmul", half, t)
     low = fma(f, half, t, negate(context, square))
-    low = fma(f, _quotient_error(context, t, below_w, w), like(x, _TAIL_SLOPE), low)
-    n, fraction = _reduce(context, square)
-    fraction = fma(f, low, like(x, _LOG2E), fraction)
-    ratio = polynomial(f, w, _TAIL)
-    tail = fma(f, ratio, _power_tail(context, fraction), ratio)
-    tail = scale(context, tail, f.binary("fadd", n, like(n, float(_GUARD))))
-    bounded = f.select(f.compare("fcmp ogt", x, like(x, _TAIL_END)), like(x, _TAIL_END), x)
-    product = f.binary("fmul", bounded, tail)
-    below = f.binary("fmul", product, like(x, 2.0**-_GUARD))
-    above = fma(f, product, like(x, -(2.0**-_GUARD)), x)
-    return f.select(f.compare("fcmp ole", x, like(x, 0.0)), below, above)
+    low = fma(f, _quotient_error(context, t, below, w), like(x, _TAIL_SLOPE), low)
+    p, power = _guarded_exp_parts(context, square, low, sign=1, guard=_GUARD)
+    tail = f.binary("fmul", f.binary("fmul", t, polynomial(f, w, _TAIL)), p)
+    tail = f.binary("fmul", f.binary("fmul", tail, power), like(x, 2.0**-_GUARD))
+    positive = f.compare("fcmp ogt", x, like(x, 0.0))
+    one = f.select(positive, like(x, 1.0), like(x, 0.0))
+    return fma(f, x, one, negate(context, tail))
 
 
 # erfc(t / sqrt 2) exp(t**2 / 2) / 2 in powers of the distance from the start of an interval:
@@ -369,10 +398,7 @@ _RATIO = _ratio_table()
 
 
 def _gelu_by_table(context: Context, x: Val) -> Val:
-    """As `gelu`, R(t) by a polynomial of the interval of t: max(x, 0) - |x| Q(|x|).
-
-    x times 0 or 1 stands for the maximum, as it gives NaN for minus infinity.
-    """
+    """As `gelu`, with a polynomial in t for each interval."""
     f = context.builder
     t = intrinsic(f, "fabs", x)
     t = f.select(f.compare("fcmp ogt", t, like(x, _RATIO_END)), like(x, _RATIO_END), t)
