@@ -98,7 +98,7 @@ class Epilogue:
             f.store(total, spot, 4 * lanes_of(total.type))
 
     def store_spilled(self, rows: Val, spilled: Val) -> None:
-        """Have `LongEpilogue` compute and write `rows` rows, which may be those of several tiles."""
+        """Have `LongEpilogue` compute and write `rows` rows, maybe those of several tiles."""
         f = self._f
         position = [f.arg("at.b"), f.arg("at.n"), self._m, rows, spilled]
         scalars = [self._environment[name] for name in self._contraction.scalars]

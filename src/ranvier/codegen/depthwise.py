@@ -1,14 +1,15 @@
 """Code of the depthwise convolution kernel (`lowering/kernels/depthwise.py`).
 
-    for chunk of channels of this thread, a cache line wide:
-        for (image, output row) of this thread:
-            for vector of the chunk:
-                for tile of output columns:
-                    for ky inside the image:  load each input column once, use it for all outputs
-                    stores
+    for (image, output row) of this thread:
+        for tile of output columns:
+            for vector of channels of this thread:
+                for ky inside the image:  load each input column once, use it for all outputs
+                stores
 
-Chunks come first, so that the rows of a chunk, which `kernel height` output rows read, stay in the
-first-level cache. Rows are cut into tiles of nearly equal size, so no output is computed in vain.
+The channels of neighbouring pixels lie side by side, so a row of tiles reads and writes memory in
+order, and finds all input rows but the newest in the second-level cache; of that the next one is
+fetched ahead. Threads share (row, chunk of channels a cache line wide) evenly. Rows are cut into
+tiles of nearly equal size, so no output is computed in vain.
 An input column that may lie outside the image is loaded from a vector of zeros (a select of the
 address, so the loop stays free of branches). Two rows of bf16 are multiplied at once where the CPU
 has the dot product: their channels are interleaved and meet pairs of weights. This is the direct
@@ -18,8 +19,7 @@ one filter per channel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from ranvier.codegen import memory
@@ -61,7 +61,6 @@ from ranvier.lowering.kernels.depthwise import (
 )
 from ranvier.target import Target
 
-_ROWS_PER_THREAD = 8  # threads that have fewer rows each share them by channels too
 _LINE_BYTES = 64
 
 
@@ -105,27 +104,48 @@ class _Sizes:
 
 
 @dataclass
-class _Block:
-    """A group of vectors of channels in one output row."""
+class _Share:
+    """The work of this thread: (row, chunk) number `begin` ... `end - 1`, in `first` ... `last`."""
 
-    variables: dict[str, Val]
-    channels: Channels
-    weights: Val
-    rows: Val  # address of the first input row inside the image, column 0, first channel
-    first_ky: Val
-    last_ky: Val
+    begin: Val
+    end: Val
+    chunks: Val  # in a row
+    first: Val  # row of all images
+    last: Val  # behind the last row
 
 
 @dataclass
 class _Tile:
-    """Output columns `x` ... `x + size - 1` of a block, and where its input columns lie."""
+    """Output columns `x` ... `x + size - 1`, and where its input columns lie in a row."""
 
-    block: _Block
     size: int
     x: Val
     columns: Mapping[int, list[_Tap]]
-    places: dict[int, Val]  # address in the first row, by input column
+    offsets: dict[int, Val]  # in bytes, by input column
     exists: dict[int, Val]  # i1, for the columns that may lie outside the image
+
+
+@dataclass
+class _Line:
+    """An output row, and the input rows inside the image that it reads."""
+
+    image: Val
+    y: Val
+    offset: Val  # of the first of them in the input operand, in bytes
+    first_ky: Val
+    last_ky: Val
+    first_channel: Val  # that this thread computes
+    last_channel: Val  # behind the last one, or behind the padding of its chunk
+
+
+@dataclass
+class _Block:
+    """A group of vectors of channels in one output row."""
+
+    line: _Line
+    channels: Channels
+    weights: Val
+    rows: Val  # address of the first input row inside the image, column 0, first channel
 
 
 @dataclass
@@ -159,8 +179,10 @@ class _Emitter:
         self.environment = {scalar: f.arg(scalar) for scalar in self.kernel.scalars}
         self.sizes = self._sizes()
         self.cut = self._cut()
-        with self._rows() as (row, chunk):
-            self._row(row, chunk)
+        share = self._share()
+        with f.loop(share.first, share.last, 1, "row") as row:
+            line = self._line(share, row)
+            self._tiles(lambda tile: self._channels(tile, line))
         f.ret()
         f.finish()
 
@@ -183,78 +205,62 @@ class _Emitter:
         )
 
     # Work of this thread --------------------------------------------------------------------------
-    @contextmanager
-    def _rows(self) -> Iterator[tuple[Val, Val]]:
-        """Loop over this thread's share of (chunk of channels, row of all images)."""
+    def _share(self) -> _Share:
+        """This thread's share of (row of all images, chunk of channels), rows first."""
         f, s = self.f, self.sizes
         batch = IndexEmitter(f, self.environment, None).scalar(self.kernel.batch)
-        thread, threads = f.arg("thread"), f.arg("threads")
-        rows = f.binary("mul", batch, s.out_height)
         chunks = f.ceil_div(s.channels, int_const(self._chunk_channels))
-        few = f.binary("mul", threads, int_const(_ROWS_PER_THREAD))
-        by_rows = f.compare("icmp uge", rows, few)
-        by_rows = f.binary("or", by_rows, f.compare("icmp eq", threads, int_const(1)))
-        zero, one = int_const(0), int_const(1)
-        row_parts = f.select(by_rows, threads, one)
-        first_row, end_row = self._part(rows, f.select(by_rows, thread, zero), row_parts)
-        count = f.binary("sub", end_row, first_row)
-        pieces = f.binary("mul", chunks, count)
-        piece_parts = f.select(by_rows, one, threads)
-        begin, end = self._part(pieces, f.select(by_rows, zero, thread), piece_parts)
-        with f.when(f.compare("icmp ult", begin, end), "share"):
-            first_chunk, end_chunk = f.binary("udiv", begin, count), f.ceil_div(end, count)
-            with f.loop(first_chunk, end_chunk, 1, "chunk") as chunk:
-                passed = f.binary("mul", chunk, count)
-                low = self._max(f.binary("sub", begin, passed), zero)
-                high = self._min(f.binary("sub", end, passed), count)
-                low, high = f.binary("add", first_row, low), f.binary("add", first_row, high)
-                with f.loop(low, high, 1, "row") as row:
-                    yield row, chunk
+        pieces = f.binary("mul", f.binary("mul", batch, s.out_height), chunks)
+        following = f.binary("add", f.arg("thread"), int_const(1))
+        begin, end = (
+            f.binary("udiv", f.binary("mul", pieces, part), f.arg("threads"))
+            for part in (f.arg("thread"), following)
+        )
+        some = self._max(chunks, int_const(1))
+        return _Share(begin, end, chunks, f.binary("udiv", begin, some), f.ceil_div(end, some))
 
     @property
     def _chunk_channels(self) -> int:
         """Channels that are a cache line of input."""
         return max(self.group, _LINE_BYTES // self.kernel.input_dtype.size)
 
-    def _part(self, extent: Val, part: Val, parts: Val) -> tuple[Val, Val]:
-        """Begin and end of part number `part` of `parts` nearly equal ones."""
-        f = self.f
-        following = f.binary("add", part, int_const(1))
-        begin = f.binary("udiv", f.binary("mul", extent, part), parts)
-        return begin, f.binary("udiv", f.binary("mul", extent, following), parts)
-
-    def _row(self, row: Val, chunk: Val) -> None:
-        """The vectors of a chunk in one output row of one image, with ky clipped to the image."""
+    def _line(self, share: _Share, row: Val) -> _Line:
+        """An output row: its part in this thread's share, and ky clipped to the image."""
         f, s, k = self.f, self.sizes, self.kernel
+        before = f.binary("mul", row, share.chunks)
+        low = self._max(f.binary("sub", share.begin, before), int_const(0))
+        high = self._min(f.binary("sub", share.end, before), share.chunks)
+        begin, end = (f.binary("mul", c, int_const(self._chunk_channels)) for c in (low, high))
         image, y = f.binary("udiv", row, s.out_height), f.binary("urem", row, s.out_height)
         (dy, sy), kh = (k.dilations[0], k.strides[0]), k.kernel[0]
         top = f.binary("sub", f.binary("mul", y, int_const(sy)), s.top)
         above = f.binary("sub", int_const(0), top)
-        zero = int_const(0)
-        first_ky = self._max(self._ceil_div(above, int_const(dy)), zero)
+        first_ky = self._max(self._ceil_div(above, int_const(dy)), int_const(0))
         below = f.binary("sub", s.height, top)
         last_ky = self._min(self._ceil_div(below, int_const(dy)), int_const(kh))
         start_row = f.binary("add", top, f.binary("mul", first_ky, int_const(dy)))
         offset = f.binary("add", s.start, f.binary("mul", image, s.image_stride))
         offset = f.binary("add", offset, f.binary("mul", start_row, s.row_stride))
+        return _Line(image, y, offset, first_ky, last_ky, begin, end)
 
-        def block(channel: Val, live: int) -> _Block:
-            place = f.binary("add", offset, f.binary("mul", channel, int_const(k.input_dtype.size)))
-            rows = f.element_pointer(f.arg(f"b{k.input_operand}"), "i8", place)
-            weights = self._weights(channel)
-            variables = {IMAGE: image, ROW: y}
-            return _Block(
-                variables, Channels(channel, live, s.channels), weights, rows, first_ky, last_ky
-            )
-
-        begin = f.binary("mul", chunk, int_const(self._chunk_channels))
-        end = f.binary("add", begin, int_const(self._chunk_channels))
-        whole = f.binary("sub", s.channels, int_const(self.rest))
-        with f.loop(begin, self._min(end, whole), self.group, "channel") as channel:
-            self._columns(block(channel, self.group))
+    def _channels(self, tile: _Tile, line: _Line) -> None:
+        """This thread's channels of a tile in one output row."""
+        f, channels = self.f, self.sizes.channels
+        whole = f.binary("sub", channels, int_const(self.rest))
+        end = self._min(line.last_channel, whole)
+        with f.loop(line.first_channel, end, self.group, "channel") as channel:
+            self._store(tile, self._block(line, channel, self.group))
         if self.rest:
-            with f.when(f.compare("icmp sge", end, s.channels), "rest"):
-                self._columns(block(whole, self.rest))
+            with f.when(f.compare("icmp sge", line.last_channel, channels), "rest"):
+                self._store(tile, self._block(line, whole, self.rest))
+
+    def _block(self, line: _Line, channel: Val, live: int) -> _Block:
+        f, k = self.f, self.kernel
+        size = int_const(k.input_dtype.size)
+        place = f.binary("add", line.offset, f.binary("mul", channel, size))
+        rows = f.element_pointer(f.arg(f"b{k.input_operand}"), "i8", place)
+        channels = Channels(channel, live, self.sizes.channels)
+        return _Block(line, channels, self._weights(channel), rows)
 
     def _weights(self, channel: Val) -> Val:
         """Address of the weights of tap 0 for the group that begins at `channel`."""
@@ -279,12 +285,10 @@ class _Emitter:
         tiles = self._max(f.select(narrow, width, tiles), int_const(1))
         return f.binary("udiv", width, tiles), f.binary("urem", width, tiles)
 
-    def _columns(self, block: _Block) -> None:
-        """All tiles of a row: first the larger ones, then those with a column less."""
+    def _tiles(self, body: Callable[[_Tile], None]) -> None:
+        """Emit `body` for all tiles of a row: first the larger ones, then those a column less."""
         f, (base, larger) = self.f, self.cut
         sizes = tile_sizes(self.kernel.out_width, self.kernel.tile)
-        variables = {**self.environment, **block.variables}
-        epilogue = Epilogue(f, self.kernel, self.target, variables, block.channels)
         with f.loop(int_const(0), int_const(2), 1, "part") as part:
             is_first = f.compare("icmp eq", part, int_const(0))
             size = f.select(is_first, f.binary("add", base, int_const(1)), base)
@@ -298,49 +302,50 @@ class _Emitter:
             for known, label in labels.items():
                 f.begin(label)
                 with f.loop(start, end, known, "x") as x:
-                    tile = self._tile(block, known, x)
-                    self._store(epilogue, tile, self._sum(tile))
+                    body(self._tile(known, x))
                 f.jump(after)
             f.begin(after)
 
-    def _tile(self, block: _Block, size: int, x: Val) -> _Tile:
+    def _tile(self, size: int, x: Val) -> _Tile:
         f, s, k = self.f, self.sizes, self.kernel
         columns = _columns(size, k.kernel[1], k.strides[1], k.dilations[1])
         left = f.binary("sub", f.binary("mul", x, int_const(k.strides[1])), s.left)
-        start = f.element_pointer(block.rows, "i8", f.binary("mul", left, s.column_stride))
+        start = f.binary("mul", left, s.column_stride)
         before, behind = k.padding[1], k.right_padding
-        places, exists = {}, {}
+        offsets, exists = {}, {}
         for column in columns:
-            offset = f.binary("mul", int_const(column), s.column_stride)
-            places[column] = f.element_pointer(start, "i8", offset)
+            ahead = f.binary("mul", int_const(column), s.column_stride)
+            offsets[column] = f.binary("add", start, ahead)
             from_end = max(columns) - column
             inside = isinstance(before, int) and column >= before
             if not (inside and isinstance(behind, int) and from_end >= behind):
                 position = f.binary("add", left, int_const(column))
                 exists[column] = f.compare("icmp ult", position, s.width)
-        return _Tile(block, size, x, columns, places, exists)
+        return _Tile(size, x, columns, offsets, exists)
 
     # Sums -----------------------------------------------------------------------------------------
-    def _sum(self, tile: _Tile) -> list[list[Val]]:
+    def _sum(self, tile: _Tile, block: _Block) -> list[list[Val]]:
         """The sums of a tile's outputs, by output and vector."""
-        f, block = self.f, tile.block
+        f, line = self.f, block.line
         sums = [float_const(0.0, self.vector)] * (tile.size * self._vectors(block.channels.live))
-        at = block.first_ky
+        at = line.first_ky
         if self.pairs:
-            count = f.binary("sub", block.last_ky, at)
+            count = f.binary("sub", line.last_ky, at)
             end = f.binary("add", at, f.binary("and", count, int_const(-2)))
-            sums = self._sum_rows(tile, sums, at, end, 2)
+            sums = self._sum_rows(tile, block, sums, at, end, 2)
             at = end
-        sums = self._sum_rows(tile, sums, at, block.last_ky, 1)
+        sums = self._sum_rows(tile, block, sums, at, line.last_ky, 1)
         return [sums[output :: tile.size] for output in range(tile.size)]
 
-    def _sum_rows(self, tile: _Tile, sums: list[Val], at: Val, end: Val, rows: int) -> list[Val]:
+    def _sum_rows(
+        self, tile: _Tile, block: _Block, sums: list[Val], at: Val, end: Val, rows: int
+    ) -> list[Val]:
         """Add kernel rows `at` ... `end - 1`, `rows` of them at a time; sums are vector-major."""
-        f, k, block = self.f, self.kernel, tile.block
+        f, k = self.f, self.kernel
         step = f.binary("mul", self.sizes.row_stride, int_const(k.dilations[0]))
         with f.loop_carrying(at, end, rows, sums, "ky") as loop:
-            passed = f.binary("mul", f.binary("sub", loop.index, block.first_ky), step)
-            load = self._input(tile, [passed, f.binary("add", passed, step)][:rows])
+            passed = f.binary("mul", f.binary("sub", loop.index, block.line.first_ky), step)
+            load = self._input(tile, block, [passed, f.binary("add", passed, step)][:rows])
             row_words = k.kernel[1] * weight_block(self.pairs)
             tap = f.binary("mul", loop.index, int_const(row_words))
             weights = self._row_weights(f.element_pointer(block.weights, FLOAT, tap), block)
@@ -351,6 +356,19 @@ class _Emitter:
                         weight = weights[to.kx][vector_]
                         loop.next[number] = self._multiply_add(loop.next[number], value, weight)
         return loop.results
+
+    def _fetch_ahead(self, tile: _Tile, block: _Block) -> None:
+        """Ask for the input that the same tile of the next output row is the first to read."""
+        f, k, line = self.f, self.kernel, block.line
+        step = f.binary("mul", self.sizes.row_stride, int_const(k.dilations[0]))
+        last = f.binary("sub", f.binary("sub", line.last_ky, line.first_ky), int_const(1))
+        newest = f.element_pointer(block.rows, "i8", f.binary("mul", last, step))
+        columns = sorted(tile.offsets)[: tile.size * k.strides[1]]
+        for below in range(1, k.strides[0] + 1):
+            ahead = f.binary("mul", self.sizes.row_stride, int_const(below))
+            row = f.element_pointer(newest, "i8", ahead)
+            for column in columns:
+                memory.prefetch(f, f.element_pointer(row, "i8", tile.offsets[column]))
 
     def _row_weights(self, row: Val, block: _Block) -> list[list[Val]]:
         """The weights of one kernel row, or of two as pairs, by kernel column and vector."""
@@ -373,13 +391,14 @@ class _Emitter:
         name = f"llvm.x86.avx512bf16.dpbf16ps.{self.lanes * 32}"
         return f.call(name, self.vector, total, value, weight)
 
-    def _input(self, tile: _Tile, offsets: list[Val]) -> _Row:
+    def _input(self, tile: _Tile, block: _Block, offsets: list[Val]) -> _Row:
         """The input columns of one row, or of two rows as pairs, by their offsets in bytes."""
-        lanes = self._vectors(tile.block.channels.live) * self.lanes
-        mask = tile.block.channels.mask(self.f, 0, lanes)
+        lanes = self._vectors(block.channels.live) * self.lanes
+        mask = block.channels.mask(self.f, 0, lanes)
 
         def load(column: int, offset: Val) -> Val:
-            place = self.f.element_pointer(tile.places[column], "i8", offset)
+            place = self.f.element_pointer(block.rows, "i8", offset)
+            place = self.f.element_pointer(place, "i8", tile.offsets[column])
             if column in tile.exists:
                 place = self.f.select(tile.exists[column], place, self.zeros)
             return self._load_bits(place, mask, lanes)
@@ -424,16 +443,20 @@ class _Emitter:
         return self.f.emit(instruction, vector(len(picks), element_of(a.type)))
 
     # Stores ---------------------------------------------------------------------------------------
-    def _store(self, epilogue: Epilogue, tile: _Tile, totals: list[list[Val]]) -> None:
-        """Store all outputs of a tile; in a loop, by way of the stack, if the code is long."""
-        f, size = self.f, 4 * self.lanes
+    def _store(self, tile: _Tile, block: _Block) -> None:
+        """Compute all outputs of a tile and store them; by way of the stack if the code is long."""
+        f, size, line = self.f, 4 * self.lanes, block.line
+        variables = {**self.environment, IMAGE: line.image, ROW: line.y}
+        epilogue = Epilogue(f, self.kernel, self.target, variables, block.channels)
+        self._fetch_ahead(tile, block)
+        totals = self._sum(tile, block)
         if not self.long:
             for column, vectors in enumerate(totals):
                 epilogue.store(f.binary("add", tile.x, int_const(column)), vectors)
             return
         for number, total in enumerate(total for vectors in totals for total in vectors):
             f.store(total, f.element_pointer(self.spill, self.vector, int_const(number)), size)
-        count = self._vectors(tile.block.channels.live)
+        count = self._vectors(block.channels.live)
         with f.loop(int_const(0), int_const(tile.size), 1, "output") as output:
             first = f.binary("mul", output, int_const(count))
             places = (
