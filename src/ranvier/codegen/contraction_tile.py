@@ -121,12 +121,13 @@ class TileFunction:
         tile, panel = self.tile, f.arg("at.panel")
         if self.table is None:
             pointers = row_pointers(f, tile.rows, rows, stride)
-            return emit_depth(f, tile, extents, pointers, panel, sums)[0]
+            ahead = f.element_pointer(pointers[-1], "i8", stride) if tile.chains == 1 else None
+            return emit_depth(f, tile, extents, pointers, panel, sums, ahead)[0]
         taps, span = int_const(self.table.taps), int_const(self.table.capacity)
         with f.loop_carrying(int_const(0), taps, 1, [panel, rows, *sums], "tap") as loop:
             panel, entry, *sums = loop.values
             pointers = table_pointers(f, tile.rows, entry)
-            sums, panel = emit_depth(f, tile, extents, pointers, panel, sums)
+            sums, panel = emit_depth(f, tile, extents, pointers, panel, sums, None)
             loop.next = [panel, f.element_pointer(entry, PTR, span), *sums]
         return loop.results[2:]
 

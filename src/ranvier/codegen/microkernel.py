@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ranvier.codegen import memory
 from ranvier.codegen.builder import (
     BFLOAT,
     FLOAT,
@@ -97,10 +98,12 @@ class Extents:
 
 
 def emit_depth(
-    f: FunctionBuilder, tile: Tile, extents: Extents, a: Sequence[Val], b: Val, sums: Sequence[Val]
-) -> tuple[list[Val], Val]:
+    f: FunctionBuilder, tile: Tile, extents: Extents, a: Sequence[Val], b: Val,
+    sums: Sequence[Val], ahead: Val | None,
+) -> tuple[list[Val], Val]:  # fmt: skip
     """Add one tap: `a` points to each row's first element, `b` to the tap's packed steps.
 
+    `ahead` is what the next tile reads of A: it is asked for bit by bit, in every step.
     Returns the new sums and the pointer behind the steps.
     """
     unit = tile.layout.unit
@@ -110,13 +113,14 @@ def emit_depth(
         for k in range(extents.depth // unit):
             values = _step(f, tile, a, b, int_const(k), values, k % tile.chains, False)
     else:
-        values = _loop(f, tile, extents, a, b, values)
+        values = _loop(f, tile, extents, a, b, values, ahead)
     return _odd_step(f, tile, extents, a, b, values), behind
 
 
 def _loop(
-    f: FunctionBuilder, tile: Tile, extents: Extents, a: Sequence[Val], b: Val, sums: list[Val]
-) -> list[Val]:
+    f: FunctionBuilder, tile: Tile, extents: Extents, a: Sequence[Val], b: Val, sums: list[Val],
+    ahead: Val | None,
+) -> list[Val]:  # fmt: skip
     """All full steps: `chains` of them per iteration, then the rest one by one."""
     chains, start = tile.chains, int_const(0)
     if chains > 1:
@@ -127,6 +131,9 @@ def _loop(
                 loop.next = _step(f, tile, a, b, k, loop.next, chain, False)
         sums = loop.results
     with f.loop_carrying(start, extents.full, 1, sums, "k") as loop:
+        if ahead is not None:
+            step = _scaled(f, loop.index, tile.layout.unit * tile.layout.dtype.size * tile.rows)
+            memory.prefetch(f, f.element_pointer(ahead, "i8", step))
         loop.next = _step(f, tile, a, b, loop.index, loop.next, 0, False)
     return loop.results
 
