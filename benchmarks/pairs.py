@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.engines import LATENCY
 from benchmarks.result import Result
+from benchmarks.rows import ROWS
 from benchmarks.startup import Startup
+
+_PRECISIONS = ("f32", "bf16")
+_PLACES = {row.label: place for place, row in enumerate(ROWS)}
+
+
+def precisions(results: Sequence[Result]) -> list[str]:
+    """The precisions that were measured, f32 first."""
+    return [name for name in _PRECISIONS if any(one.precision == name for one in results)]
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,7 @@ class Pair:
 
 
 def pairs(results: Sequence[Result], precision: str, mode: str) -> dict[str, Pair]:
-    """The pairs by label of their row, in order."""
+    """The pairs by label of their row."""
     name = "ranvier" if mode == LATENCY else "ranvier-throughput"
     chosen = [result for result in results if result.precision == precision]
     engines = {(result.row.label, result.engine): result for result in chosen}
@@ -36,6 +45,12 @@ def pairs(results: Sequence[Result], precision: str, mode: str) -> dict[str, Pai
         for result in chosen
         if result.engine == name
     }
+
+
+def labels(found: Iterable[Mapping[str, Pair]]) -> list[str]:
+    """The labels of all rows, in the order of `ROWS` whatever was measured first."""
+    every = dict.fromkeys(label for rows in found for label in rows)
+    return sorted(every, key=lambda label: _PLACES.get(label, len(_PLACES)))
 
 
 @dataclass(frozen=True)

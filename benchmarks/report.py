@@ -5,7 +5,8 @@ A document says where a table goes by two lines, which stay; what is between the
     <!-- benchmarks: latency -->
     <!-- benchmarks: end -->
 
-There are the tables `machine`, `summary`, `latency`, `throughput` and `startup`.
+There are the tables `machine`, `summary`, `latency`, `throughput` and `startup`. A document may
+have those of several machines, `avx2/latency`: `--machine avx2` fills these, and no other.
 
 usage: python -m benchmarks.report peers.json --startup startup.json docs/performance.md
 """
@@ -19,7 +20,7 @@ from pathlib import Path
 from statistics import geometric_mean
 
 from benchmarks.engines import LATENCY, THROUGHPUT
-from benchmarks.pairs import Pair, pairs, startup_pairs
+from benchmarks.pairs import Pair, labels, pairs, precisions, startup_pairs
 from benchmarks.result import Report, Result
 from benchmarks.startup import Startup, read
 from benchmarks.table import figure, markdown, percent
@@ -27,7 +28,6 @@ from benchmarks.table import figure, markdown, percent
 _SECTION = re.compile(
     r"(<!-- benchmarks: (?!end\b)(\S+) -->\n)(.*?)(<!-- benchmarks: end -->)", re.DOTALL
 )
-_PRECISIONS = ("f32", "bf16")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,24 +36,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("results", type=Path, help="JSON of benchmarks.peers")
     parser.add_argument("documents", type=Path, nargs="+", help="Markdown with marked places")
     parser.add_argument("--startup", type=Path, help="JSON of benchmarks.startup")
+    parser.add_argument("--machine", default="", help="fill the tables of this machine")
     options = parser.parse_args(arguments)
     startup = read(options.startup) if options.startup else []
     texts = tables(Report.read(options.results), startup)
     for path in options.documents:
-        path.write_text(fill(path.read_text(), texts))
+        path.write_text(fill(path.read_text(), texts, options.machine))
 
 
-def fill(document: str, texts: Mapping[str, str]) -> str:
-    """The document with the marked tables replaced.
+def fill(document: str, texts: Mapping[str, str], machine: str = "") -> str:
+    """The document with the marked tables of `machine` replaced; those of others stay.
 
     Raises:
         ValueError: no place is marked, or a mark names a table that there is not.
     """
+    prefix = f"{machine}/" if machine else ""
+    known = {prefix + name: text for name, text in texts.items()}
     marked = [match[2] for match in _SECTION.finditer(document)]
-    unknown = sorted(set(marked) - set(texts))
+    marked = [name for name in marked if name.rpartition("/")[0] == machine]
+    unknown = sorted(set(marked) - set(known))
     if not marked or unknown:
-        raise ValueError(f"the document marks {marked}; there are the tables {sorted(texts)}")
-    return _SECTION.sub(lambda match: f"{match[1]}\n{texts[match[2]]}\n\n{match[4]}", document)
+        raise ValueError(f"the document marks {marked}; there are the tables {sorted(known)}")
+
+    def replaced(match: re.Match[str]) -> str:
+        text = known.get(match[2])
+        return match[0] if text is None else f"{match[1]}\n{text}\n\n{match[4]}"
+
+    return _SECTION.sub(replaced, document)
 
 
 def tables(report: Report, startup: Sequence[Startup]) -> dict[str, str]:
@@ -73,7 +82,11 @@ def tables(report: Report, startup: Sequence[Startup]) -> dict[str, str]:
 
 def _machine(report: Report) -> str:
     machine = report.machine
-    peaks = ", ".join(f"{figure(v, 0)} GFLOP/s in {k}" for k, v in machine["peak_gflops"].items())
+    peaks = ", ".join(
+        f"{figure(value, 0)} GFLOP/s in {precision}"
+        for precision, value in machine["peak_gflops"].items()
+        if value is not None
+    )
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return f"{machine['cpu']}, {machine['threads']} threads, peak {peaks}; {versions}."
 
@@ -83,7 +96,7 @@ def _summary(results: Sequence[Result]) -> str:
     head = ["", "precision", "rows", "lost", "geometric mean", "least", "greatest"]
     rows = []
     for mode in (LATENCY, THROUGHPUT):
-        for precision in _PRECISIONS:
+        for precision in precisions(results):
             found = pairs(results, precision, mode).values()
             ratios = [pair.ours.ratio for pair in found if pair.best and not pair.ours.failure]
             if not ratios:
@@ -98,16 +111,15 @@ def _summary(results: Sequence[Result]) -> str:
 def _comparison(
     results: Sequence[Result], mode: str, unit: str, value: Callable[[Result], float]
 ) -> str:
-    found = {precision: pairs(results, precision, mode) for precision in _PRECISIONS}
-    labels = list(dict.fromkeys(label for rows in found.values() for label in rows))
+    found = {precision: pairs(results, precision, mode) for precision in precisions(results)}
     head = ["model"]
-    for precision in _PRECISIONS:
+    for precision in found:
         head += [f"{precision} {unit}", "best peer", "ratio", "spread", "of peak"]
     rows = []
-    for label in labels:
+    for label in labels(found.values()):
         row = [label]
-        for precision in _PRECISIONS:
-            row += _cells(found[precision].get(label), value)
+        for compared in found.values():
+            row += _cells(compared.get(label), value)
         rows.append(row)
     return markdown(head, rows)
 

@@ -10,6 +10,7 @@ import pytest
 from benchmarks import report as reports
 from benchmarks import startup as startups
 from benchmarks.result import Report
+from benchmarks.rows import Row
 from tests.benchmarks.examples import SPEEDS, results, startup
 
 MACHINE = {
@@ -42,6 +43,33 @@ def test_marked_places_are_filled_and_stay_marked() -> None:
     assert "old figures" not in once
     assert "prose" in once
     assert reports.fill(once, texts) == once
+
+
+def test_the_tables_of_one_machine_leave_those_of_another() -> None:
+    texts = reports.tables(example(), [])
+    both = DOCUMENT + DOCUMENT.replace("benchmarks: l", "benchmarks: old/l").replace(
+        "benchmarks: t", "benchmarks: old/t"
+    )
+    filled = reports.fill(both, texts)
+    assert filled.count("old figures") == 1
+    assert "old figures" not in reports.fill(filled, texts, "old")
+    with pytest.raises(ValueError, match="new/latency"):
+        reports.fill(both, texts, "new")
+
+
+def test_rows_come_in_one_order_whatever_was_measured_first() -> None:
+    late = Row("craft", {"batch": 1, "height": 640, "width": 640})
+    early = Row("mnist_cnn", {"batch": 1})
+    found = Report(MACHINE, (*results(SPEEDS, late), *results(SPEEDS, early)))
+    lines = reports.tables(found, [])["latency"].splitlines()
+    assert lines[2].startswith(f"| {early.label} |")
+    assert lines[3].startswith(f"| {late.label} |")
+
+
+def test_a_precision_that_was_not_measured_has_no_columns() -> None:
+    found = Report(MACHINE, tuple(results(SPEEDS)))
+    assert "bf16" not in reports.tables(found, [])["latency"]
+    assert "bf16" not in reports.tables(found, [])["summary"]
 
 
 def test_latency_table_marks_lost_rows() -> None:

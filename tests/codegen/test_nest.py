@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ranvier.codegen.builder import ModuleWriter
+from ranvier.codegen.interleaved_stores import alternating_loop
 from ranvier.codegen.nest import emit_nest
 from ranvier.ir import dim as dims
 from ranvier.ir import dtype as dt
@@ -266,6 +267,54 @@ def test_empty_extents(target: Target) -> None:
     assert (result == 7).all()
     compiled("kernel", [np.zeros(0, np.float32), result], [5, 0])
     assert (result == 0).all()
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@QUICK
+@given(
+    channels=st.integers(2, 4),
+    width=SIZES,
+    storage=st.sampled_from([dt.F32, dt.BF16, dt.I8, dt.F64]),
+    is_symbolic=st.booleans(),
+)
+def test_a_padded_image_is_copied_channels_last(
+    target: Target, channels: int, width: int, storage: DType, is_symbolic: bool
+) -> None:
+    """The channels of a pixel alternate in memory, and are stored together."""
+    rows, padded = 3, dims.symbol("w") if is_symbolic else width
+    y, c, x = Loop("y", rows), Loop("c", channels), Loop("x", padded)
+    source = width + 1
+    plane = c.variable * (rows * source) + y.variable * source
+    dtype = dt.F32 if storage.is_float else storage
+    guard = Guard(x.variable - 1, width - 1)
+    value = Access(0, plane + x.variable - 1, dtype, (guard,), 1)
+    offset = (y.variable * padded + x.variable) * channels + c.variable
+    scalars = {"w": width} if is_symbolic else {}
+    nest = Nest((y, c, x), (Store(1, offset, storage, value),), 2, tuple(scalars), 2)
+    assert width == 1 or alternating_loop(nest) == c  # the only column is no loop
+    image = random_array(dtype, channels * rows * source)
+    result = np.zeros(rows * width * channels, storage.storage)
+    check(nest, [image], [result], target, scalars)
+
+
+def test_only_short_loops_that_fill_the_gaps_alternate() -> None:
+    y, x = Loop("y", 3), Loop("x", 40)
+    value = Access(0, y.variable * 40 + x.variable, dt.F32)
+
+    def nest(offset: Dim, value: Expression = value, loops: tuple[Loop, ...] = (y, x)) -> Nest:
+        return Nest(loops, (Store(1, offset, dt.F32, value),), 2, (), 1)
+
+    filled = x.variable * 3 + y.variable
+    assert alternating_loop(nest(filled)) == y
+    assert alternating_loop(nest(x.variable * 4 + y.variable)) is None
+    assert alternating_loop(nest(y.variable * 40 + x.variable)) is None
+    long = Loop("y", 5)
+    assert alternating_loop(nest(x.variable * 5 + long.variable, value, (long, x))) is None
+    ragged = Loop("x", y.variable + 1)
+    assert alternating_loop(nest(filled, value, (y, ragged))) is None
+    inner = Loop("k", 2)
+    total = Reduce("sum", (inner,), value, dt.F32)
+    assert alternating_loop(nest(filled, total)) is None
 
 
 class Guarded:

@@ -98,11 +98,7 @@ def _part(f: FunctionBuilder, value: Val, start: int, count: int) -> Val:
     element = value.type[value.type.index(" x ") + 3 : -1]
     if count == 1:
         return f.emit(f"extractelement {value}, i64 {start}", element)
-    picks = ", ".join(f"i32 {start + k}" for k in range(count))
-    return f.emit(
-        f"shufflevector {value}, {value.type} poison, <{count} x i32> <{picks}>",
-        vector(count, element),
-    )
+    return f.shuffle(value, None, range(start, start + count))
 
 
 def _is_arg(reduce: Reduce) -> bool:

@@ -278,7 +278,7 @@ def _across(frame: Frame, value: Val, combine: Callable[[Val, Val], Val]) -> Val
     half = lanes // 2
     while half:
         picks = [(k + half) % lanes for k in range(lanes)]
-        value = combine(value, frame.shuffle(value, value, picks, value.type))
+        value = combine(value, f.shuffle(value, value, picks))
         half //= 2
     return f.emit(f"extractelement {value}, i64 0", FLOAT)
 

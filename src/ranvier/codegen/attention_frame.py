@@ -94,11 +94,6 @@ class Frame:
         return self.f.binary("udiv", self.add(a, b - 1), int_const(b))
 
     # Vectors -------------------------------------------------------------------------------------
-    def shuffle(self, a: Val, b: Val, picks: list[int], type: str) -> Val:
-        """LLVM's shufflevector with constant picks."""
-        listed = ", ".join(f"i32 {pick}" for pick in picks)
-        return self.f.emit(f"shufflevector {a}, {b}, <{len(picks)} x i32> <{listed}>", type)
-
     def load_padded(self, pointer: Val, element: str, count: int, width: int) -> Val:
         """Exactly `count` elements, then zeros up to `width`."""
         size = 2 if element == "i16" else 4
@@ -110,4 +105,4 @@ class Frame:
             zeros = Val("zeroinitializer", vector(width, element))
             return self.f.emit(f"insertelement {zeros}, {loaded}, i64 0", zeros.type)
         picks = [*range(count), *[count] * (width - count)]
-        return self.shuffle(loaded, Val("zeroinitializer", type), picks, vector(width, element))
+        return self.f.shuffle(loaded, Val("zeroinitializer", type), picks)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from ranvier.codegen import memory
 from ranvier.codegen.attention_frame import Frame
-from ranvier.codegen.builder import FLOAT, I16, Val, int_const, vector
+from ranvier.codegen.builder import FLOAT, I16, Val, int_const
 from ranvier.ir.dtype import F32
 from ranvier.lowering.kernels.attention import OUTER, QUERY_ROWS, ROW, Rows
 
@@ -79,7 +79,7 @@ def pack_values(frame: Frame, outer: Val) -> None:
 
 def transpose(frame: Frame, rows: list[Val]) -> list[Val]:
     """The transpose of a square of words held as one vector per row."""
-    lanes, type = frame.lanes, frame.word_vector
+    lanes = frame.lanes
     half = lanes // 2
     while half:
         swapped = list(rows)
@@ -87,8 +87,8 @@ def transpose(frame: Frame, rows: list[Val]) -> list[Val]:
             a, b = rows[i], rows[i + half]
             low = [k if not k & half else lanes + k - half for k in range(lanes)]
             high = [k + half if not k & half else lanes + k for k in range(lanes)]
-            swapped[i] = frame.shuffle(a, b, low, type)
-            swapped[i + half] = frame.shuffle(a, b, high, type)
+            swapped[i] = frame.f.shuffle(a, b, low)
+            swapped[i + half] = frame.f.shuffle(a, b, high)
         rows = swapped
         half //= 2
     return rows
@@ -162,4 +162,4 @@ def _interleave(frame: Frame, rows: list[Val]) -> Val:
         return rows[0]
     lanes = frame.lanes
     picks = [k // 2 + lanes * (k % 2) for k in range(2 * lanes)]
-    return frame.shuffle(rows[0], rows[1], picks, vector(2 * lanes, I16))
+    return frame.f.shuffle(rows[0], rows[1], picks)

@@ -200,6 +200,15 @@ class FunctionBuilder:
             f"shufflevector {one}, {type} poison, <{lanes} x i32> zeroinitializer", type
         )
 
+    def shuffle(self, a: Val, b: Val | None, picks: Sequence[int]) -> Val:
+        """A vector of the elements numbered by `picks`, first those of `a`, then those of `b`."""
+        other = f"{a.type} poison" if b is None else str(b)
+        listed = ", ".join(f"i32 {pick}" for pick in picks)
+        return self.emit(
+            f"shufflevector {a}, {other}, <{len(picks)} x i32> <{listed}>",
+            vector(len(picks), element_of(a.type)),
+        )
+
     # Memory
 
     def element_pointer(self, base: Val, element: str, index: Val) -> Val:

@@ -26,7 +26,7 @@ from ranvier.codegen.microkernel import (
 from ranvier.codegen.row_table import RowTable
 from ranvier.lowering.kernels.contraction import BATCH, Contraction
 
-_SPILLED_TILES = 8  # whose sums wait on the stack for a long epilogue: 3 to 12 KB
+_SPILLED_BYTES = 3072  # of sums that wait on the stack for a long epilogue: part of any L1
 _POSITION = ("at.b", "at.n", "at.m", "at.tiles")
 
 
@@ -78,14 +78,15 @@ class TileFunction:
         extents: Extents,
         first: Sequence[Val],
     ) -> None:
-        """Sums of `_SPILLED_TILES` tiles go to the stack, then the long epilogue stores them."""
+        """The sums of some tiles go to the stack, then the long epilogue stores them."""
         stride, lanes = f.arg("at.stride"), self.tile.target.lanes
         size = self.tile.rows * self.tile.vectors * lanes
-        spill = f.emit(f"alloca [{_SPILLED_TILES * size} x float], align 64", PTR)
-        tiles, step = f.arg("at.tiles"), int_const(_SPILLED_TILES)
-        with f.loop_carrying(int_const(0), tiles, _SPILLED_TILES, first, "group") as group:
+        most = max(1, _SPILLED_BYTES // (4 * size))
+        spill = f.emit(f"alloca [{most * size} x float], align 64", PTR)
+        tiles = f.arg("at.tiles")
+        with f.loop_carrying(int_const(0), tiles, most, first, "group") as group:
             left = f.binary("sub", tiles, group.index)
-            count = f.select(f.compare("icmp slt", left, step), left, step)
+            count = f.call("llvm.smin.i64", I64, left, int_const(most))
             with f.loop_carrying(int_const(0), count, 1, group.values, "tile") as loop:
                 m, rows = loop.values
                 epilogue = self._epilogue(f, environment, m)
@@ -121,7 +122,8 @@ class TileFunction:
         tile, panel = self.tile, f.arg("at.panel")
         if self.table is None:
             pointers = row_pointers(f, tile.rows, rows, stride)
-            ahead = f.element_pointer(pointers[-1], "i8", stride) if tile.chains == 1 else None
+            fetches = tile.chains == 1 and not needs_spill(self.contraction)
+            ahead = f.element_pointer(pointers[-1], "i8", stride) if fetches else None
             return emit_depth(f, tile, extents, pointers, panel, sums, ahead)[0]
         taps, span = int_const(self.table.taps), int_const(self.table.capacity)
         with f.loop_carrying(int_const(0), taps, 1, [panel, rows, *sums], "tap") as loop:

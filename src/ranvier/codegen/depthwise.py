@@ -34,7 +34,6 @@ from ranvier.codegen.builder import (
     FunctionBuilder,
     ModuleWriter,
     Val,
-    element_of,
     float_const,
     int_const,
     lanes_of,
@@ -434,13 +433,8 @@ class _Emitter:
         picks = [pick for channel in channels for pick in (channel, channel + count)]
         width = 2 * self.lanes
         parts = (picks[start : start + width] for start in range(0, len(picks), width))
-        mixed = [self._shuffle(rows[0], other, part) for part in parts]
+        mixed = [f.shuffle(rows[0], other, part) for part in parts]
         return [f.cast("bitcast", pairs, self._pair_type) for pairs in mixed]
-
-    def _shuffle(self, a: Val, b: Val, picks: list[int]) -> Val:
-        indices = ", ".join(f"i32 {pick}" for pick in picks)
-        instruction = f"shufflevector {a}, {b}, <{len(picks)} x i32> <{indices}>"
-        return self.f.emit(instruction, vector(len(picks), element_of(a.type)))
 
     # Stores ---------------------------------------------------------------------------------------
     def _store(self, tile: _Tile, block: _Block) -> None:

@@ -17,10 +17,8 @@ from ranvier.codegen.builder import (
     I32,
     FunctionBuilder,
     Val,
-    element_of,
     int_const,
     lanes_of,
-    vector,
 )
 from ranvier.codegen.expression import ExpressionEmitter
 from ranvier.codegen.indices import Lanes, lane_steps
@@ -113,7 +111,7 @@ class Epilogue:
         f, lanes = self._f, 2 * self._target.lanes
         low, high = values
         bits = round_two(f, low, high)
-        bits = _shuffle(f, bits, bits, _positions())
+        bits = f.shuffle(bits, bits, _positions())
         emitter = self._emitter(0, lanes).nested({COLUMN: x})
         assert emitter.lanes is not None
         place = memory.Place(
@@ -136,26 +134,20 @@ class Epilogue:
             order, lanes = interleaved_channels(), self._target.lanes
             a, b = values
             for emitter, picks in zip(emitters, (order[:lanes], order[lanes:]), strict=True):
-                emitter.bind(leaf, _shuffle(self._f, a, b, picks))
+                emitter.bind(leaf, self._f.shuffle(a, b, picks))
 
     def _in_order(self, vectors: Sequence[Val]) -> list[Val]:
         """Two interleaved vectors with the channels in their own order."""
         a, b = vectors
         lanes, positions = self._target.lanes, _positions()
         parts = (positions[:lanes], positions[lanes:])
-        return [_shuffle(self._f, a, b, part) for part in parts]
+        return [self._f.shuffle(a, b, part) for part in parts]
 
 
 def _positions() -> list[int]:
     """Where each channel is in two interleaved vectors."""
     found = {channel: at for at, channel in enumerate(interleaved_channels())}
     return [found[channel] for channel in range(len(found))]
-
-
-def _shuffle(f: FunctionBuilder, a: Val, b: Val, picks: list[int]) -> Val:
-    indices = ", ".join(f"i32 {pick}" for pick in picks)
-    instruction = f"shufflevector {a}, {b}, <{len(picks)} x i32> <{indices}>"
-    return f.emit(instruction, vector(len(picks), element_of(a.type)))
 
 
 def _leaves(kernel: Depthwise) -> Iterator[Access | Index]:

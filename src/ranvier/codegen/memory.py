@@ -207,7 +207,7 @@ def _load_strided(
         first = f.binary("sub", first, int_const(n - 1))
     base = _address(context, place, first, place.condition)
     if step < 0:
-        return _shuffle(f, f.load(type, base, place.storage.size), None, range(n - 1, -1, -1))
+        return f.shuffle(f.load(type, base, place.storage.size), None, range(n - 1, -1, -1))
     result: Val | None = None
     covered = 0
     for start in range(0, span, n):
@@ -217,19 +217,13 @@ def _load_strided(
         last = max(k for k in range(n) if step * k < begin + n)
         if result is None:
             picks = [step * k if k <= last else 0 for k in range(n)]
-            result = _shuffle(f, piece, None, picks)
+            result = f.shuffle(piece, None, picks)
         else:
             picks = [k if not covered <= k <= last else n + step * k - begin for k in range(n)]
-            result = _shuffle(f, result, piece, picks)
+            result = f.shuffle(result, piece, picks)
         covered = last + 1
     assert result is not None
     return result
-
-
-def _shuffle(f: FunctionBuilder, a: Val, b: Val | None, picks: range | list[int]) -> Val:
-    indices = ", ".join(f"i32 {k}" for k in picks)
-    other = f"{a.type} poison" if b is None else str(b)
-    return f.emit(f"shufflevector {a}, {other}, <{len(picks)} x i32> <{indices}>", a.type)
 
 
 def _store_contiguous(

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from ranvier.codegen.builder import I1, I64, PTR, FunctionBuilder, ModuleWriter, Val, int_const
 from ranvier.codegen.expression import ExpressionEmitter, Lanes
 from ranvier.codegen.expression_table import ExpressionTable
+from ranvier.codegen.interleaved_stores import alternating_loop, store_alternating
 from ranvier.codegen.reduction import hoist, lanes_for, prepare, tail_mask
 from ranvier.codegen.scalar_ops import LONG
 from ranvier.ir import dim as dims
@@ -73,7 +74,9 @@ class _NestWriter:
         self._values = [store.value for store in nest.stores]
         vector = self._nest.vector
         self._vector: Loop | None = None if vector is None else self._nest.loops[vector]
-        self._outer = [x for k, x in enumerate(self._nest.loops) if k != vector]
+        self._alternating = alternating_loop(self._nest)
+        inner = (self._vector, self._alternating)
+        self._outer = [loop for loop in self._nest.loops if loop not in inner]
         self._lanes = lanes_for(self._vector.extent, target.lanes) if self._vector else 1
         self._copies = self._unroll()
 
@@ -201,6 +204,8 @@ class _NestWriter:
         if self._vector is None:
             return 1
         size = _size(self._values, self._vector.name, self._root.table)
+        if self._alternating is not None:
+            size *= dims.static(self._alternating.extent)
         copies = 4 if size <= 8 else 2 if size <= 24 else 1
         if any(s.storage.size == 8 for s in self._nest.stores):
             copies = max(1, copies // 2)
@@ -305,12 +310,30 @@ class _NestWriter:
 
     def _stores(self, emitters: Sequence[ExpressionEmitter]) -> None:
         """All values of all copies, then the stores: operands may share memory with results."""
+        if self._alternating is not None:
+            self._alternating_stores(emitters, self._alternating)
+            return
         if self._vector is not None:
             prepare(emitters, self._values)
         pairs = [(e, s) for s in self._nest.stores for e in emitters]
         values = [e.emit(s.value) for e, s in pairs]
         for (emitter, store), value in zip(pairs, values, strict=True):
             emitter.store_value(store, value)
+
+    def _alternating_stores(self, emitters: Sequence[ExpressionEmitter], loop: Loop) -> None:
+        """As `_stores`, for all iterations of a loop whose elements lie side by side."""
+        places = range(dims.static(loop.extent))
+        groups = [[e.nested({loop.name: int_const(k)}) for k in places] for e in emitters]
+        prepare([emitter for group in groups for emitter in group], self._values)
+        work = [(group, store) for store in self._nest.stores for group in groups]
+        values = [[emitter.emit(store.value) for emitter in group] for group, store in work]
+        for (group, store), found in zip(work, values, strict=True):
+            lanes = group[0].lanes
+            if lanes is not None and lanes.mask is None:
+                store_alternating(self._target, group, store, found)
+                continue
+            for emitter, value in zip(group, found, strict=True):
+                emitter.store_value(store, value)
 
 
 # What a nest is like -----------------------------------------------------------------------------
