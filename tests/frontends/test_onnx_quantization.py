@@ -6,6 +6,7 @@ Where ONNX Runtime lacks a type or a form, the reference evaluator of ONNX is th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -225,10 +226,17 @@ def test_quantised_convolution(per_channel: bool, auto_pad: str) -> None:
     close(native(model, inputs), runtime(model, inputs))
 
 
+def has_vnni() -> bool:
+    """Whether the CPU multiplies 8-bit integers into 32 bits by one instruction."""
+    return "vnni" in Path("/proc/cpuinfo").read_text()
+
+
 def close(found: Sequence[Array], wanted: Sequence[Array]) -> None:
     """Equal but for results next to a tie, which the order of three factors decides."""
     for f, w in zip(found, wanted, strict=True):
         assert f.dtype == w.dtype
+        if not has_vnni():
+            pytest.skip("ONNX Runtime saturates sums of two products in 16 bits on a CPU w/o VNNI")
         gap = np.abs(f.astype(np.int32) - w.astype(np.int32))
         assert gap.max() <= 1
         assert np.count_nonzero(gap) <= gap.size // 200

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from ranvier.codegen import avx512
+from ranvier.codegen import avx512, math_f32
 from ranvier.codegen.builder import Val
 from ranvier.codegen.interpolation import Function, interpolate, shifted
 from ranvier.codegen.math_context import (
@@ -104,16 +104,14 @@ def _times_distribution(context: Context, x: Val, coefficients: tuple[float, ...
 
 
 def sigmoid(context: Context, x: Val) -> Val:
-    """e**x / (1 + e**x), relative error 2e-4; 0 below -87."""
-    f = context.builder
-    if avx512.usable(context, x):
-        return _logistic(context, x)
-    e = _exp(context, x)
-    return f.binary("fdiv", e, f.binary("fadd", e, like(x, 1.0)))
+    """1 / (1 + e**-x), relative error 2e-4; without AVX-512 the form of f32, which is as fast."""
+    return _logistic(context, x) if avx512.usable(context, x) else math_f32.sigmoid(context, x)
 
 
 def silu(context: Context, x: Val) -> Val:
     """x sigmoid(x), relative error 2e-4."""
+    if not avx512.usable(context, x):
+        return math_f32.silu(context, x)
     return context.builder.binary("fmul", x, sigmoid(context, x))
 
 
