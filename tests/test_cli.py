@@ -235,7 +235,8 @@ def test_verify_passes_fails_and_names_the_first_layer(artifact: Path) -> None:
     assert result.stdout.rstrip().endswith("passed")
     result = run("verify", model, artifact, "--layers", "--tolerance", "0")
     assert result.exit_code == 1
-    assert "first layer beyond the tolerance: " in result.stdout
+    layers = ("relu", "mean")  # the first that rounds otherwise than PyTorch, which the CPU decides
+    assert any(f"first layer beyond the tolerance: {name}" in result.stdout for name in layers)
     assert "FAILED" in result.stdout
     result = run("verify", f"{MODELS}:lookup", artifact)
     assert (result.exit_code, "RVR-E401" in result.stderr) == (1, True)
