@@ -3,8 +3,7 @@
 bf16 keeps 8 significant bits, so an error of 1.5e-4 disappears in the rounding of any result above
 0.04. Each form is a minimax polynomial (Lawson's iteration, least squares with weights that grow
 with the error) of the normal distribution's odd part, P(t) = (Phi(t) - 1/2) / t in t**2 on [-4, 4],
-constrained so that Phi(-4) is 0 and Phi(4) is 1;
-`_EXP2` is the one of 2**t on [-1/2, 1/2].
+constrained so that Phi(-4) is 0 and Phi(4) is 1.
 """
 
 from __future__ import annotations
@@ -17,14 +16,12 @@ from ranvier.codegen.builder import Val
 from ranvier.codegen.interpolation import Function, interpolate, shifted
 from ranvier.codegen.math_context import (
     Context,
-    clamp_keeping_nan,
     fma,
     integer_type,
     intrinsic,
     like,
     polynomial,
 )
-from ranvier.codegen.math_f32 import scale
 
 _END = 4.0  # coefficients below: lowest power first
 _NORMAL = (
@@ -36,9 +33,7 @@ _NORMAL_BY_TANH = (
     7.373544711188084e-05, -3.511151481142782e-06, 9.638123359259251e-08, -1.1488530557832055e-09,
 )  # fmt: skip
 _LOG2_E = 1.4426950408889634
-_LARGEST = 126.0
 _EXP2_OF_FRACTION = interpolate(lambda t: 2.0**t, 0.0, 1.0, 3)[::-1]  # relative error 1e-4
-_EXP2 = (0.05517169481646834, 0.24261137305901262, 0.6932610019002035, 0.9999280588242685)
 
 
 def gelu(context: Context, x: Val) -> Val:
@@ -122,15 +117,6 @@ def _logistic(context: Context, x: Val) -> Val:
     power = polynomial(f, avx512.fraction(context, t), _EXP2_OF_FRACTION)
     below = f.binary("fadd", avx512.scale(context, power, t), like(x, 1.0))
     return avx512.reciprocal_estimate(context, below)
-
-
-def _exp(context: Context, x: Val) -> Val:
-    """2**(x log2(e)) by a cubic on the fractional part; 0 below 2**-126 and bounded by 2**126."""
-    f = context.builder
-    t = clamp_keeping_nan(f, f.binary("fmul", x, like(x, _LOG2_E)), -_LARGEST, _LARGEST)
-    n = intrinsic(f, "roundeven", t)
-    power = scale(context, polynomial(f, f.binary("fsub", t, n), _EXP2), n)
-    return f.select(f.compare("fcmp ole", t, like(x, -_LARGEST)), like(x, 0.0), power)
 
 
 FUNCTIONS: dict[str, Callable[[Context, Val], Val]] = {
