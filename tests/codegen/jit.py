@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -47,14 +47,22 @@ class Compiled:
         scalars: Sequence[int] = (),
         threads: int = 1,
         concurrently: bool = False,
+        own_bytes: Mapping[int, int] | None = None,
     ) -> None:
-        """Run every thread's share of kernel `name`; arrays are written in place."""
+        """Run every thread's share of kernel `name`; arrays are written in place.
+
+        Of an array in `own_bytes` every thread has so many bytes of its own.
+        """
         count = len(arrays)
         kinds = [ctypes.c_void_p] * count + [ctypes.c_int64] * (len(scalars) + 2)
         function = ctypes.CFUNCTYPE(None, *kinds)(self._engine.get_function_address(name))
-        pointers = [a.ctypes.data for a in arrays]
+        own = own_bytes or {}
+
+        def pointers(thread: int) -> list[int]:
+            return [a.ctypes.data + thread * own.get(k, 0) for k, a in enumerate(arrays)]
+
         calls = [
-            threading.Thread(target=function, args=(*pointers, *scalars, t, threads))
+            threading.Thread(target=function, args=(*pointers(t), *scalars, t, threads))
             for t in range(threads)
         ]
         for call in calls:

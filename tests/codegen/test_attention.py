@@ -128,7 +128,8 @@ def run(
     sizes = {"B": images * HEADS, "SQ": sq, "SK": sk}
     per_thread = dims.evaluate(scratch_bytes(kernel, target.has_bf16_dot), sizes)
     scratch = aligned(np.full(per_thread * threads + 64, 255, np.uint8))
-    compiled("k", [fenced(x), out, scratch, mask], tuple(sizes.values()), threads)
+    arrays = [fenced(x), out, scratch, mask]
+    compiled("k", arrays, tuple(sizes.values()), threads, own_bytes={2: per_thread})
     assert (scratch[per_thread * threads :] == 255).all()
     np.testing.assert_array_equal(memory[:64], around[:64])
     np.testing.assert_array_equal(memory[-64:], around[-64:])

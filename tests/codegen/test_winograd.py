@@ -142,16 +142,17 @@ class Case:
         kernel, scalars = self.describe(value or Accumulator(), 6)
         layout = kernel.layout(target.lanes)
         packed = pack(encode(transform_weights(weights, self.tile), self.dtype), layout)
-        scratch = (
-            scratch_layout(self.block, kernel.points, self.channels, self.dtype, layout.width).size
-            * threads
-        )
+        scratch = scratch_layout(
+            self.block, kernel.points, self.channels, self.dtype, layout.width
+        ).size
         out = fenced(encode(np.full(expected.shape, 7.0, np.float32), self.output))
         arrays = [
-            fenced(stored), aligned(packed), out, aligned(np.full(scratch, 0xFF, np.uint8)),
-            fenced(bias), fenced(residual),
+            fenced(stored), aligned(packed), out,
+            aligned(np.full(scratch * threads, 0xFF, np.uint8)), fenced(bias), fenced(residual),
         ]  # fmt: skip
-        compiled(kernel, target)("k", arrays, list(scalars.values()), threads, concurrently=True)
+        compiled(kernel, target)(
+            "k", arrays, list(scalars.values()), threads, concurrently=True, own_bytes={3: scratch}
+        )
         got = single(out, self.output)
         wide = self.dtype is BF16 or self.output is BF16
         np.testing.assert_allclose(

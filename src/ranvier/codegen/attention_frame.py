@@ -49,13 +49,12 @@ class Frame:
         self.operands = [self.f.arg(f"b{i}") for i in range(k.operand_count)]
 
     def start(self) -> None:
-        """Evaluate the sizes and find this thread's scratch."""
+        """Evaluate the sizes and divide the scratch."""
         f, k = self.f, self.kernel
         self.environment = {name: f.arg(name) for name in k.scalars}
         layout: ScratchLayout = scratch_layout(k, self.pairs)
         self.queries, self.keys = self.dim(k.queries), self.dim(k.keys)
-        offset = f.binary("mul", f.arg("thread"), self.dim(layout.size))
-        scratch = f.element_pointer(self.operands[k.scratch_operand], "i8", offset)
+        scratch = self.operands[k.scratch_operand]
         self.key_area = self.at(scratch, self.dim(layout.keys))
         self.value_area = self.at(scratch, self.dim(layout.values))
         self.query_area = self.at(scratch, self.dim(layout.queries))

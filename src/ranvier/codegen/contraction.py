@@ -77,7 +77,9 @@ class _Kernel:
         row_work = self.index.scalar(layout.steps * layout.vectors)
         row_bytes = self.index.scalar(self.contraction.depth * layout.dtype.size)
         batch_rows = None if self.contraction.b_batch_stride == 0 else self.row_count
-        return Work(total, self.panel_count, row_work, row_bytes, self.panel_bytes, batch_rows)
+        return Work(
+            total, self.panel_count, row_work, row_bytes, self.panel_bytes, self.rows, batch_rows
+        )
 
     # Blocks of rows ------------------------------------------------------------------------------
     def _block_rows(self) -> Val:

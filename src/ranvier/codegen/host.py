@@ -62,10 +62,12 @@ ISAS = {
 def host_ir(isa: str = "x86_64") -> str:
     """Return the LLVM IR of the support functions for `isa` ("x86_64" or "aarch64").
 
-    Defines `ranvier_barrier(ptr context, i64 threads)`, `ranvier_worker(ptr seat) -> ptr`,
-    `ranvier_call(ptr group, ptr context)`, `ranvier_stop(ptr group)`, `memcpy`, `memmove` and
-    `memset`, and declares `ranvier_run`, which the program has to define. Give it to `build_image`
-    as a module of its own, beside the modules of the kernels.
+    Defines `ranvier_barrier(ptr context, i64 threads)`,
+    `ranvier_claim(ptr counters, i64 line, i64 pieces, i64 thread, i64 threads) -> i64`,
+    `ranvier_worker(ptr seat) -> ptr`, `ranvier_call(ptr group, ptr context)`,
+    `ranvier_stop(ptr group)`, `memcpy`, `memmove` and `memset`, and declares `ranvier_run`, which
+    the program has to define. Give it to `build_image` as a module of its own, beside the modules
+    of the kernels.
 
     Raises:
         TargetError: `isa` has no entry in `ISAS`.
@@ -173,6 +175,40 @@ wait:
   br label %done
 done:
   ret void
+}
+
+; A piece of work that nobody has: its number among those of all threads, or -1. The pieces of a
+; thread are counted by a word of its own, %line words behind that of the thread before. A thread
+; looks for its own pieces first, then for those of the other threads in its block of four.
+define hidden i64 @ranvier_claim(
+    ptr %counters, i64 %line, i64 %pieces, i64 %thread, i64 %threads) #0 {
+entry:
+  br label %visit
+visit:
+  %distance = phi i64 [ 0, %entry ], [ %farther, %next ]
+  %owner = xor i64 %thread, %distance
+  %exists = icmp ult i64 %owner, %threads
+  br i1 %exists, label %look, label %next
+look:
+  %place = mul i64 %owner, %line
+  %counter = getelementptr inbounds i64, ptr %counters, i64 %place
+  %seen = load atomic i64, ptr %counter monotonic, align 8
+  %some = icmp ult i64 %seen, %pieces
+  br i1 %some, label %take, label %next
+take:
+  %piece = atomicrmw add ptr %counter, i64 1 monotonic, align 8
+  %got = icmp ult i64 %piece, %pieces
+  br i1 %got, label %found, label %next
+found:
+  %before = mul i64 %owner, %pieces
+  %number = add i64 %before, %piece
+  ret i64 %number
+next:
+  %farther = add i64 %distance, 1
+  %more = icmp ult i64 %farther, 4
+  br i1 %more, label %visit, label %none
+none:
+  ret i64 -1
 }
 
 ; Makes the memory of a buffer at least %bytes large: a pointer and a capacity in the pool of the

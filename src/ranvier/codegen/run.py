@@ -21,6 +21,7 @@ from ranvier.codegen.builder import (
     Val,
     int_const,
 )
+from ranvier.codegen.claims import Claims
 from ranvier.codegen.indices import IndexEmitter
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim, Symbol
@@ -101,6 +102,7 @@ class _RunWriter:
         module.declare("void @ranvier_barrier(ptr, i64)")
         module.declare("i64 @llvm.readcyclecounter()")
         self._program, self._names, self._table = program, names, table
+        self._partners: dict[int, tuple[int, Val]] = {}  # buffer -> the other one, swapped slot
         parameters = [("context", PTR), ("thread", I64), ("threads", I64)]
         f = self._f = FunctionBuilder(module, "ranvier_run", parameters)
         self._context, self._thread, self._threads = map(f.arg, ("context", "thread", "threads"))
@@ -114,11 +116,11 @@ class _RunWriter:
         self._turns = self._ticks(self._word(_TURNS, PTR), row)
         self._slots = {name: self._slot(symbol) for name, symbol in program.computed.items()}
         self._pool = self._word(_POOL, PTR) if program.reserved else None
+        self._claims = self._shared_steps()
         loops = [step for step in program.steps if isinstance(step.kernel, LoopBegin)]
         self._swapped = [f.emit(f"alloca {I1}, align 1", PTR, "swapped") for _ in loops][::-1]
         self._is_first = f.compare("icmp eq", self._thread, int_const(0))
         self._open: list[_Branch | _Loop] = []
-        self._partners: dict[int, tuple[int, Val]] = {}  # buffer -> the other one, swapped slot
         self._leave = ""
 
     def write(self) -> None:
@@ -160,6 +162,8 @@ class _RunWriter:
 
     def _meet(self) -> None:
         self._f.call_void("ranvier_barrier", self._context, self._threads)
+        if self._claims is not None:
+            self._claims.after_meeting()
 
     def _step(self, step: Step) -> None:
         mark = step.kernel
@@ -185,7 +189,22 @@ class _RunWriter:
         sizes = self._sizes()
         arguments = self._pointers(step, sizes)
         arguments += [self._number(scalar, sizes) for scalar in step.scalars]
-        self._f.call_void(self._names[step.kernel], *arguments, self._thread, self._threads)
+
+        def call(share: Val, shares: Val) -> None:
+            self._f.call_void(self._names[step.kernel], *arguments, share, shares)
+
+        if step.pieces is None:
+            call(self._thread, self._threads)
+        else:
+            assert self._claims is not None
+            most = self._number(step.pieces.most, sizes)
+            self._claims.share(step.pieces.counter, most, call)
+
+    def _shared_steps(self) -> Claims | None:
+        counters = self._program.counters
+        if counters is None:
+            return None
+        return Claims(self._f, counters, self._f.load(PTR, self._place(counters.buffer), 8))
 
     def _pointers(self, step: Step, sizes: IndexEmitter) -> list[Val]:
         f, pointers = self._f, []
@@ -194,6 +213,9 @@ class _RunWriter:
             if argument.offset_bytes != 0:
                 offset = self._number(argument.offset_bytes, sizes)
                 base = f.element_pointer(base, I8, offset)
+            if argument.thread_bytes != 0:
+                own = f.binary("mul", self._thread, self._number(argument.thread_bytes, sizes))
+                base = f.element_pointer(base, I8, own)
             pointers.append(base)
         return pointers
 
@@ -422,7 +444,11 @@ def _symbols_of_steps(steps: Sequence[Step]) -> dict[str, Dim]:
 
 
 def _dims_of(step: Step) -> list[Dim]:
-    found = [*step.scalars, *(argument.offset_bytes for argument in step.arguments)]
+    found = [*step.scalars]
+    for argument in step.arguments:
+        found += [argument.offset_bytes, argument.thread_bytes]
+    if step.pieces is not None:
+        found.append(step.pieces.most)
     mark = step.kernel
     if isinstance(mark, BindDim):
         found.append(dims.of_atom(mark.symbol))

@@ -18,7 +18,6 @@ from ranvier.lowering.kernels.sort import (
     Place,
     Sort,
     array_words,
-    scratch_bytes,
 )
 from ranvier.target import Target
 
@@ -67,10 +66,8 @@ class _SortWriter:
     def _scratch(self) -> tuple[_Pairs, _Pairs]:
         """This thread's four arrays."""
         f, sort = self._f, self._sort
-        own = f.binary("mul", f.arg("thread"), self._root.emit_dim(scratch_bytes(sort.extent)))
-        pointer = f.element_pointer(f.arg(f"b{sort.scratch_operand}"), "i8", own)
         words = self._root.emit_dim(array_words(sort.extent))
-        arrays = [pointer]
+        arrays = [f.arg(f"b{sort.scratch_operand}")]
         for _ in range(3):
             arrays.append(f.element_pointer(arrays[-1], I64, words))
         return _Pairs(arrays[0], arrays[1]), _Pairs(arrays[2], arrays[3])

@@ -81,8 +81,7 @@ class _Kernel:
         self.input.emit(self.module)
         self.output.emit(self.module)
         f, scratch = self.f, self.scratch
-        own = f.binary("mul", f.arg("thread"), int_const(scratch.size))
-        v = f.element_pointer(f.arg(f"b{self.kernel.scratch_operand}"), "i8", own)
+        v = f.arg(f"b{self.kernel.scratch_operand}")
         m = f.element_pointer(v, "i8", int_const(scratch.products))
         with share(f, self._work()) as part:
             self._blocks(part, v, m)
@@ -101,7 +100,7 @@ class _Kernel:
         transform = kernel.points**2 * kernel.channels * 4  # bytes of V, as if of f32
         return Work(
             index.scalar(tiles), int_const(panels), int_const(steps * layout.vectors),
-            int_const(transform), int_const(panel_size * layout.dtype.size),
+            int_const(transform), int_const(panel_size * layout.dtype.size), self.tiles.rows,
         )  # fmt: skip
 
     def _blocks(self, part: Share, v: Val, m: Val) -> None:

@@ -34,8 +34,6 @@ from ranvier.lowering.scope import KernelScope, flatten, linear_offset
 if TYPE_CHECKING:
     from ranvier.lowering.lower import Lowering
 
-THREADS = dims.symbol("threads", 1)  # the size of the core group, known at run time
-
 
 def lower_attention(lowering: Lowering, root: Node, epilogue: Epilogue) -> None:
     """Leading dims are the outer index; q, k and v with contiguous rows are read where they lie."""
@@ -86,8 +84,7 @@ def lower_attention(lowering: Lowering, root: Node, epilogue: Epilogue) -> None:
         operand_count=0,
         scalars=(),
     )
-    scratch_size = scratch_bytes(kernel, lowering.target.has_bf16_dot) * THREADS
-    memory = lowering.scratch(F32, scratch_size // F32.size)
+    memory = lowering.scratch_of_threads(scratch_bytes(kernel, lowering.target.has_bf16_dot))
     scratch = scope.operand(memory, written=True)
     kernel = replace(kernel, scratch_operand=scratch, operand_count=len(scope.tensors))
     described, scalars = _canonical(kernel, scope)

@@ -17,10 +17,11 @@ from ranvier.errors import UnsupportedOperatorError
 from ranvier.ir import dim as dims
 from ranvier.ir.definitions import all_graphs, computed_symbols
 from ranvier.ir.dim import Dim
-from ranvier.ir.dtype import Array, DType, decode
+from ranvier.ir.dtype import F32, Array, DType, decode
 from ranvier.ir.graph import Graph, Node, TensorType, Value
 from ranvier.lowering import attend, compact, concat, contract, control, convolve, scatter, sort
 from ranvier.lowering.barriers import place_barriers
+from ranvier.lowering.claims import THREADS, share_steps
 from ranvier.lowering.epilogue import Epilogue, is_contraction, plan_epilogues
 from ranvier.lowering.foreign import lower_foreign, require_outermost
 from ranvier.lowering.inline import HAS_REDUCTION, RULES, VIEWS, Inliner, row_major
@@ -88,6 +89,7 @@ def lower(graph: Graph, target: Target, options: LoweringOptions | None = None) 
     program = Program(computed=computed_symbols(graph))
     Lowering(graph, target, options or LoweringOptions(), program).run()
     program.steps = place_barriers(join_reservations(program.steps))
+    share_steps(program)
     return program
 
 
@@ -338,6 +340,11 @@ class Lowering:
     def scratch(self, dtype: DType, elements: Dim) -> Tensor:
         """Memory that a kernel uses for itself, as one row of elements."""
         return self.temporary(TensorType(dtype, (elements,)))
+
+    def scratch_of_threads(self, size_bytes: Dim) -> Tensor:
+        """Scratch memory of which every thread has `size_bytes`, a multiple of 4, of its own."""
+        whole = self.scratch(F32, dims.floordiv(size_bytes, F32.size) * THREADS)
+        return replace(whole, thread_bytes=size_bytes)
 
     def dense(self, value: Value) -> Tensor:
         """`value` in memory, in the order of its dims and without gaps; a copy if need be."""

@@ -40,28 +40,57 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Tensor:
-    """Where a value lies: element (i0, ...) is element `offset + sum(i * stride)` of `buffer`."""
+    """Where a value lies: element (i0, ...) is element `offset + sum(i * stride)` of `buffer`.
+
+    Of scratch memory every thread has `thread_bytes` of its own, one after the other.
+    """
 
     buffer: int
     dtype: DType
     shape: tuple[Dim, ...]
     strides: tuple[Dim, ...]
     offset: Dim = 0
+    thread_bytes: Dim = 0
 
 
 @dataclass(frozen=True)
 class Argument:
-    """A pointer passed to a kernel: `buffer` plus `offset_bytes`."""
+    """A pointer passed to a kernel: `buffer` plus `offset_bytes`, plus `thread_bytes` for every
+    thread before the one that calls.
+    """
 
     buffer: int
     offset_bytes: Dim = 0
+    thread_bytes: Dim = 0
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """How threads share a large step, `lowering/claims.py`: at most `most` pieces for all of them,
+    which `counter` of each thread counts.
+    """
+
+    counter: int
+    most: Dim
+
+
+@dataclass(frozen=True)
+class Counters:
+    """The memory of these counters: two sets of a row of `row_words` for each thread, of which
+    the first `count` are used.
+    """
+
+    buffer: int
+    count: int
+    row_words: int
 
 
 @dataclass(frozen=True)
 class Step:
     """One kernel call. `label` names the value that it computes; `result` says where that lies.
 
-    All threads meet before the step if `barrier` is set, see `lowering/barriers.py`.
+    All threads meet before the step if `barrier` is set, see `lowering/barriers.py`. With `pieces`
+    they share it by claims; `most_pieces` says how many may be cut at no cost, if there is a limit.
     """
 
     kernel: Kernel
@@ -77,6 +106,8 @@ class Step:
     in_place: tuple[tuple[int, int], ...] = ()
     result: Tensor | None = None
     barrier: bool = True
+    most_pieces: Dim | None = None
+    pieces: Pieces | None = None
 
 
 @dataclass
@@ -84,13 +115,15 @@ class Program:
     """All steps of a model for one target, in order.
 
     `computed` are the symbols whose values steps find out; a buffer whose size depends on one is
-    not in the memory plan but gets its memory from `Reserve`.
+    not in the memory plan but gets its memory from `Reserve`. `counters` are those with
+    which threads share steps, if they do.
     """
 
     buffers: list[Buffer] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     computed: dict[str, Symbol] = field(default_factory=dict)
     reserved: list[int] = field(default_factory=list)
+    counters: Counters | None = None
 
     def add_buffer(self, buffer: Buffer) -> int:
         """Append a buffer and return its number."""

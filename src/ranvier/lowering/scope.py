@@ -61,7 +61,9 @@ class KernelScope:
 
     def arguments(self) -> tuple[Argument, ...]:
         """The step's (buffer, offset in bytes) pairs, by operand number."""
-        return tuple(Argument(t.buffer, t.offset * t.dtype.size) for t in self.tensors)
+        return tuple(
+            Argument(t.buffer, t.offset * t.dtype.size, t.thread_bytes) for t in self.tensors
+        )
 
     def reads(self) -> tuple[int, ...]:
         """Numbers of the buffers that the kernel reads."""

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
-from ranvier.ir.dtype import I64
 from ranvier.ir.graph import Node
 from ranvier.lowering.canonical import Renaming
 from ranvier.lowering.kernels.sort import POSITION, ROW, Place, Sort, scratch_bytes
@@ -16,8 +15,6 @@ from ranvier.lowering.scope import KernelScope, delinearize, linear_offset
 
 if TYPE_CHECKING:
     from ranvier.lowering.lower import Lowering
-
-THREADS = dims.symbol("threads", 1)  # the size of the core group, known at run time
 
 
 def lower_sort(lowering: Lowering, node: Node) -> None:
@@ -38,7 +35,7 @@ def lower_sort(lowering: Lowering, node: Node) -> None:
         offset = linear_offset(indices, tensor.strides)
         return Place(scope.operand(tensor, written), renaming.dim(offset))
 
-    scratch = lowering.scratch(I64, dims.floordiv(scratch_bytes(extent), I64.size) * THREADS)
+    scratch = lowering.scratch_of_threads(scratch_bytes(extent))
     kernel = Sort(
         renaming.dim(rows),
         renaming.dim(extent),

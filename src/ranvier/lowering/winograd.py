@@ -15,7 +15,6 @@ from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
 from ranvier.ir.dtype import BF16, F32, Array, DType, decode, encode
 from ranvier.ir.graph import Node
-from ranvier.lowering.attend import THREADS
 from ranvier.lowering.channels_last import bias_term, channels_last_image
 from ranvier.lowering.contract import DEPTH
 from ranvier.lowering.epilogue import Epilogue
@@ -147,7 +146,7 @@ def lower_winograd(lowering: Lowering, root: Node, epilogue: Epilogue, tile: int
     points = tile + kernel - 1
     block = block_tiles(points, channels, columns, x.dtype, lowering.target)
     layout = PanelLayout(columns, channels, points**2, x.dtype, lowering.target.lanes)
-    scratch = scratch_layout(block, points, channels, x.dtype, layout.width).size * THREADS
+    scratch = scratch_layout(block, points, channels, x.dtype, layout.width).size
     renaming = AbstractRenaming(frozenset(scope.bound))
     described = Winograd(
         tile=tile,
@@ -167,7 +166,7 @@ def lower_winograd(lowering: Lowering, root: Node, epilogue: Epilogue, tile: int
             renaming.number(strides[0]), renaming.number(strides[1]), renaming.number(strides[2]),
         ),
         weight_operand=scope.operand(_packed_weights(lowering, root, tile, layout)),
-        scratch_operand=scope.operand(lowering.scratch(F32, scratch // F32.size), written=True),
+        scratch_operand=scope.operand(lowering.scratch_of_threads(scratch), written=True),
         stores=(renaming.store(store),),
         operand_count=len(scope.tensors),
         scalars=renaming.names,
@@ -176,6 +175,8 @@ def lower_winograd(lowering: Lowering, root: Node, epilogue: Epilogue, tile: int
     outputs = dims.product(shape)
     tiles = shape[0] * _tiles_along(shape[2], tile) * _tiles_along(shape[3], tile)
     in_place = in_place_pairs(lowering, scope, out, store.offset, store.value)
+    # A smaller block would read all weights for fewer tiles.
+    most_pieces = dims.floordiv(tiles, block)
     lowering.add_step(
         Step(
             described,
@@ -190,6 +191,7 @@ def lower_winograd(lowering: Lowering, root: Node, epilogue: Epilogue, tile: int
             moved_bytes(scope),
             tuple(pair for pair in in_place if pair[1] != tensor.buffer),
             out,
+            most_pieces=most_pieces,
         )
     )
     lowering.tensors[epilogue.end] = out
