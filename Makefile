@@ -17,7 +17,8 @@ define install
 endef
 
 .PHONY: demo demo-ocr test test-all lint types unit clean
-.PHONY: bench bench-startup bench-report run-bench run-bench-startup run-bench-report
+.PHONY: bench bench-startup bench-scaling bench-report
+.PHONY: run-bench run-bench-startup run-bench-scaling run-bench-report
 
 demo: $(VENV)/stamp-demo
 	$(BIN)/python examples/classify/demo.py
@@ -45,10 +46,11 @@ unit: $(VENV)/stamp-test
 
 # Compare with PyTorch, ONNX Runtime and OpenVINO on a quiet machine: all rows in about an hour, a few
 # with `make bench ARGS=--quick`, some with `ARGS="--models resnet50 --batch 1,8"`; ARGS=--resume goes
-# on after a stop. `bench-startup` measures start-up and memory; `bench-report` draws the charts and
-# writes the tables of docs/performance.md from both, those of another machine with MACHINE=avx2.
+# on after a stop. `bench-startup` measures start-up and memory, `bench-scaling` all cores against one;
+# `bench-report` draws the charts and writes the tables of docs/performance.md from all of these, those
+# of another machine with MACHINE=avx2.
 # torch.compile needs a C++ compiler, g++.
-bench bench-startup bench-report:
+bench bench-startup bench-scaling bench-report:
 	mkdir -p build
 	$(MAKE) VENV=.venv-bench run-$@
 
@@ -58,9 +60,13 @@ run-bench: $(VENV)/stamp-bench
 run-bench-startup: $(VENV)/stamp-bench
 	$(BIN)/python -m benchmarks.startup --json build/startup.json $(ARGS)
 
+run-bench-scaling: $(VENV)/stamp-bench
+	$(BIN)/python -m benchmarks.scaling --json build/scaling.json $(ARGS)
+
 run-bench-report: $(VENV)/stamp-bench
 	$(BIN)/python -m benchmarks.charts build/peers.json --startup build/startup.json --to docs/charts/$(MACHINE)
 	$(BIN)/python -m benchmarks.report build/peers.json --startup build/startup.json \
+		--scaling build/scaling.json \
 		docs/performance.md $(if $(MACHINE),--machine $(MACHINE),README.md)
 
 $(BIN)/python:

@@ -5,8 +5,9 @@ A document says where a table goes by two lines, which stay; what is between the
     <!-- benchmarks: latency -->
     <!-- benchmarks: end -->
 
-There are the tables `machine`, `summary`, `latency`, `throughput` and `startup`. A document may
-have those of several machines, `avx2/latency`: `--machine avx2` fills these, and no other.
+There are the tables `machine`, `summary`, `latency`, `throughput`, `scaling` and `startup`. A
+document may have those of several machines, `avx2/latency`: `--machine avx2` fills these, and no
+other.
 
 usage: python -m benchmarks.report peers.json --startup startup.json docs/performance.md
 """
@@ -19,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import geometric_mean
 
+from benchmarks import scaling
 from benchmarks.engines import LATENCY, THROUGHPUT
 from benchmarks.pairs import Pair, labels, pairs, precisions, startup_pairs
 from benchmarks.result import Report, Result
@@ -36,10 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("results", type=Path, help="JSON of benchmarks.peers")
     parser.add_argument("documents", type=Path, nargs="+", help="Markdown with marked places")
     parser.add_argument("--startup", type=Path, help="JSON of benchmarks.startup")
+    parser.add_argument("--scaling", type=Path, help="JSON of benchmarks.scaling")
     parser.add_argument("--machine", default="", help="fill the tables of this machine")
     options = parser.parse_args(arguments)
     startup = read(options.startup) if options.startup else []
     texts = tables(Report.read(options.results), startup)
+    if options.scaling:
+        texts["scaling"] = scaling.table(scaling.read(options.scaling))
     for path in options.documents:
         path.write_text(fill(path.read_text(), texts, options.machine))
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import report as reports
+from benchmarks import scaling
 from benchmarks import startup as startups
 from benchmarks.result import Report
 from benchmarks.rows import Row
+from benchmarks.scaling import Scaling
 from tests.benchmarks.examples import SPEEDS, results, startup
 
 MACHINE = {
@@ -118,6 +120,15 @@ def test_startup_survives_its_file(tmp_path: Path) -> None:
     assert read[0] == found[0]
     assert read[1].failure == "no"
     assert read[1].total_ms != read[1].total_ms
+
+
+def test_scaling_is_beside_what_copies_reach(tmp_path: Path) -> None:
+    found = [Scaling("mnist_cnn", {"batch": 64}, "f32", 2, 10.0, 6.25, 12.5, 0.08)]
+    path = tmp_path / "scaling.json"
+    scaling.write(found, path)
+    assert scaling.read(path) == found
+    row = scaling.table(scaling.read(path)).splitlines()[-1]
+    assert row == "| mnist_cnn, batch 64 | f32 | 10.00 | 6.25 | 1.60 | ±5% | 1.60 |"
 
 
 @pytest.mark.needs("matplotlib")
