@@ -23,11 +23,11 @@ pytestmark = pytest.mark.needs("llvmlite")
 DIRECT = LoweringOptions(schedule=Schedule(winograd_tile=0))
 
 
-def profile(steps: Sequence[tuple[str, float]]) -> Profile:
+def profile(steps: Sequence[tuple[str, float]], kernel: str = "winograd_0") -> Profile:
     seconds = [spent for _, spent in steps]
     ticks = np.cumsum([0, *(round(spent * 1e9) for spent in seconds)]).astype(np.uint64)
     return Profile(
-        steps=tuple(Step("k", label, (), ()) for label, _ in steps),
+        steps=tuple(Step(kernel, label, (), ()) for label, _ in steps),
         buffers=(),
         ticks=ticks[None],
         finishes=np.zeros((1, len(steps)), np.uint64),
@@ -104,6 +104,15 @@ def test_sites_take_their_fastest_candidate() -> None:
     sites.compare(first, [base], [profile([("a", 3.0), ("b", 4.0), ("c", 5.0)])])
     sites.compare(second, [base], [profile([("a", 2.0), ("b", 3.9), ("c", 4.0)])])
     assert sites.winners() == {"a": second}
+
+
+def test_a_site_that_schedules_do_not_decide_about_is_left_alone() -> None:
+    sites = tuning._Sites()
+    base, other = ([("a", seconds)] for seconds in (4.0, 1.0))
+    sites.compare(CANDIDATES[0], [profile(base, "nest_0")], [profile(other, "nest_0")])
+    assert sites.winners() == {}
+    sites.compare(CANDIDATES[0], [profile(base)], [profile(other, "contraction_0")])
+    assert sites.winners() == {"a": CANDIDATES[0]}
 
 
 def test_a_result_that_is_copied_counts_twice() -> None:

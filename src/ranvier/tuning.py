@@ -115,7 +115,9 @@ class _Sites:
         ends = _common_ends(base[0], other[0])
         before, after = _site_seconds(base, ends), _site_seconds(other, ends)
         noticeable = NOTICEABLE * sum(before.values())
-        for end in ends:
+        # Elsewhere the programs do the same, whatever the clock says.
+        decided = _tiled_sites(base[0], ends) | _tiled_sites(other[0], ends)
+        for end in (end for end in ends if end in decided):
             gain = before[end] / max(after[end], 1e-9)
             best = max(GAIN, self._gains.get(end.label, (0.0, candidate))[0])
             if gain > best and before[end] - after[end] > noticeable:
@@ -156,6 +158,18 @@ def _common_ends(base: Profile, other: Profile) -> list[_End]:
             common.append(end)
             last = position
     return common
+
+
+def _tiled_sites(profile: Profile, ends: Sequence[_End]) -> set[_End]:
+    """Sites with a Winograd convolution, which is all that schedules decide about."""
+    found: set[_End] = set()
+    tiled = False
+    for end, step in zip(_ends(profile), profile.steps, strict=True):
+        tiled |= step.kernel.startswith("winograd")
+        if end in ends:
+            found |= {end} if tiled else set()
+            tiled = False
+    return found
 
 
 def _site_seconds(profiles: Sequence[Profile], ends: Sequence[_End]) -> dict[_End, float]:

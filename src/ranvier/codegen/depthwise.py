@@ -19,7 +19,7 @@ one filter per channel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ranvier.codegen import memory
@@ -40,7 +40,7 @@ from ranvier.codegen.builder import (
     vector,
 )
 from ranvier.codegen.depthwise_epilogue import Channels, Epilogue
-from ranvier.codegen.indices import IndexEmitter
+from ranvier.codegen.depthwise_geometry import Geometry, Line, Sizes, Tile
 from ranvier.codegen.math_context import Context
 from ranvier.codegen.scalar_ops import LONG
 from ranvier.errors import CompileError
@@ -54,13 +54,10 @@ from ranvier.lowering.kernels.depthwise import (
     ROW,
     Depthwise,
     interleaved_channels,
-    tile_sizes,
     uses_pairs,
     weight_block,
 )
 from ranvier.target import Target
-
-_LINE_BYTES = 64
 
 
 def emit_depthwise(module: ModuleWriter, name: str, kernel: Depthwise, target: Target) -> None:
@@ -74,74 +71,14 @@ def emit_depthwise(module: ModuleWriter, name: str, kernel: Depthwise, target: T
     _Emitter(module, name, kernel, target).emit()
 
 
-@dataclass(frozen=True)
-class _Tap:
-    """Output `output` of a tile uses the input column through weight column `kx`."""
-
-    output: int
-    kx: int
-
-
 _Row = Callable[[int], list[Val]]  # column of the tile -> what is multiplied, by vector
-
-
-@dataclass
-class _Sizes:
-    """i64 values that hold for the whole call; strides are in bytes."""
-
-    height: Val
-    width: Val
-    out_height: Val
-    out_width: Val
-    channels: Val
-    top: Val
-    left: Val
-    start: Val
-    image_stride: Val
-    row_stride: Val
-    column_stride: Val
-
-
-@dataclass
-class _Share:
-    """The work of this thread: (row, chunk) number `begin` ... `end - 1`, in `first` ... `last`."""
-
-    begin: Val
-    end: Val
-    chunks: Val  # in a row
-    first: Val  # row of all images
-    last: Val  # behind the last row
-
-
-@dataclass
-class _Tile:
-    """Output columns `x` ... `x + size - 1`, and where its input columns lie in a row."""
-
-    size: int
-    x: Val
-    columns: Mapping[int, list[_Tap]]
-    offsets: dict[int, Val]  # in bytes, by input column
-    exists: dict[int, Val]  # i1, for the columns that may lie outside the image
-
-
-@dataclass
-class _Line:
-    """An output row, and the input rows inside the image that it reads."""
-
-    image: Val
-    y: Val
-    offset: Val  # of the first of them in the input operand, in bytes
-    first_ky: Val
-    last_ky: Val
-    first_channel: Val  # that this thread computes
-    last_channel: Val  # behind the last one, or behind the padding of its chunk
 
 
 @dataclass
 class _Block:
     """A group of vectors of channels in one output row."""
 
-    line: _Line
+    line: Line
     channels: Channels
     weights: Val
     rows: Val  # address of the first input row inside the image, column 0, first channel
@@ -154,7 +91,7 @@ class _Emitter:
     kernel: Depthwise
     target: Target
     f: FunctionBuilder = field(init=False)
-    sizes: _Sizes = field(init=False)
+    sizes: Sizes = field(init=False)
 
     def __post_init__(self) -> None:
         k = self.kernel
@@ -176,84 +113,27 @@ class _Emitter:
         if self.long:
             self.spill = f.emit(f"alloca [{2 * self.kernel.tile} x {self.vector}], align 64", PTR)
         self.environment = {scalar: f.arg(scalar) for scalar in self.kernel.scalars}
-        self.sizes = self._sizes()
-        self.cut = self._cut()
-        share = self._share()
+        places = Geometry(f, self.kernel, self.environment, self.group)
+        self.sizes = places.sizes
+        share = places.share()
         with f.loop(share.first, share.last, 1, "row") as row:
-            line = self._line(share, row)
-            self._tiles(lambda tile: self._channels(tile, line))
+            line = places.line(share, row)
+            places.tiles(lambda tile: self._channels(tile, line))
         f.ret()
         f.finish()
 
-    def _sizes(self) -> _Sizes:
-        k, index = self.kernel, IndexEmitter(self.f, self.environment, None)
-        size = k.input_dtype.size
-        image_stride, row_stride, column_stride = k.input_strides
-        return _Sizes(
-            height=index.scalar(k.in_height),
-            width=index.scalar(k.in_width),
-            out_height=index.scalar(k.out_height),
-            out_width=index.scalar(k.out_width),
-            channels=index.scalar(k.channels),
-            top=index.scalar(k.padding[0]),
-            left=index.scalar(k.padding[1]),
-            start=index.scalar(k.input_offset * size),
-            image_stride=index.scalar(image_stride * size),
-            row_stride=index.scalar(row_stride * size),
-            column_stride=index.scalar(column_stride * size),
-        )
-
-    # Work of this thread --------------------------------------------------------------------------
-    def _share(self) -> _Share:
-        """This thread's share of (row of all images, chunk of channels), rows first."""
-        f, s = self.f, self.sizes
-        batch = IndexEmitter(f, self.environment, None).scalar(self.kernel.batch)
-        chunks = f.ceil_div(s.channels, int_const(self._chunk_channels))
-        pieces = f.binary("mul", f.binary("mul", batch, s.out_height), chunks)
-        following = f.binary("add", f.arg("thread"), int_const(1))
-        begin, end = (
-            f.binary("udiv", f.binary("mul", pieces, part), f.arg("threads"))
-            for part in (f.arg("thread"), following)
-        )
-        some = self._max(chunks, int_const(1))
-        return _Share(begin, end, chunks, f.binary("udiv", begin, some), f.ceil_div(end, some))
-
-    @property
-    def _chunk_channels(self) -> int:
-        """Channels that are a cache line of input."""
-        return max(self.group, _LINE_BYTES // self.kernel.input_dtype.size)
-
-    def _line(self, share: _Share, row: Val) -> _Line:
-        """An output row: its part in this thread's share, and ky clipped to the image."""
-        f, s, k = self.f, self.sizes, self.kernel
-        before = f.binary("mul", row, share.chunks)
-        low = self._max(f.binary("sub", share.begin, before), int_const(0))
-        high = self._min(f.binary("sub", share.end, before), share.chunks)
-        begin, end = (f.binary("mul", c, int_const(self._chunk_channels)) for c in (low, high))
-        image, y = f.binary("udiv", row, s.out_height), f.binary("urem", row, s.out_height)
-        (dy, sy), kh = (k.dilations[0], k.strides[0]), k.kernel[0]
-        top = f.binary("sub", f.binary("mul", y, int_const(sy)), s.top)
-        above = f.binary("sub", int_const(0), top)
-        first_ky = self._max(self._ceil_div(above, int_const(dy)), int_const(0))
-        below = f.binary("sub", s.height, top)
-        last_ky = self._min(self._ceil_div(below, int_const(dy)), int_const(kh))
-        start_row = f.binary("add", top, f.binary("mul", first_ky, int_const(dy)))
-        offset = f.binary("add", s.start, f.binary("mul", image, s.image_stride))
-        offset = f.binary("add", offset, f.binary("mul", start_row, s.row_stride))
-        return _Line(image, y, offset, first_ky, last_ky, begin, end)
-
-    def _channels(self, tile: _Tile, line: _Line) -> None:
+    def _channels(self, tile: Tile, line: Line) -> None:
         """This thread's channels of a tile in one output row."""
         f, channels = self.f, self.sizes.channels
         whole = f.binary("sub", channels, int_const(self.rest))
-        end = self._min(line.last_channel, whole)
+        end = f.call("llvm.smin.i64", I64, line.last_channel, whole)
         with f.loop(line.first_channel, end, self.group, "channel") as channel:
             self._store(tile, self._block(line, channel, self.group))
         if self.rest:
             with f.when(f.compare("icmp sge", line.last_channel, channels), "rest"):
                 self._store(tile, self._block(line, whole, self.rest))
 
-    def _block(self, line: _Line, channel: Val, live: int) -> _Block:
+    def _block(self, line: Line, channel: Val, live: int) -> _Block:
         f, k = self.f, self.kernel
         size = int_const(k.input_dtype.size)
         place = f.binary("add", line.offset, f.binary("mul", channel, size))
@@ -275,55 +155,8 @@ class _Emitter:
         """Vectors that hold `live` channels."""
         return -(-live // self.lanes)
 
-    # Tiles ----------------------------------------------------------------------------------------
-    def _cut(self) -> tuple[Val, Val]:
-        """How rows are cut (`tile_sizes`): the smaller size, and the tiles that have one more."""
-        f, width, tile = self.f, self.sizes.out_width, self.kernel.tile
-        tiles = f.ceil_div(width, int_const(tile))
-        narrow = f.compare("icmp ult", width, int_const((tile + 1) // 2))
-        tiles = self._max(f.select(narrow, width, tiles), int_const(1))
-        return f.binary("udiv", width, tiles), f.binary("urem", width, tiles)
-
-    def _tiles(self, body: Callable[[_Tile], None]) -> None:
-        """Emit `body` for all tiles of a row: first the larger ones, then those a column less."""
-        f, (base, larger) = self.f, self.cut
-        sizes = tile_sizes(self.kernel.out_width, self.kernel.tile)
-        with f.loop(int_const(0), int_const(2), 1, "part") as part:
-            is_first = f.compare("icmp eq", part, int_const(0))
-            size = f.select(is_first, f.binary("add", base, int_const(1)), base)
-            before = f.binary("mul", larger, f.binary("add", base, int_const(1)))
-            start = f.select(is_first, int_const(0), before)
-            end = f.select(is_first, before, self.sizes.out_width)
-            labels = {known: f.label("tiles") for known in sizes}
-            after = f.label("after")
-            cases = " ".join(f"i64 {known}, label %{label}" for known, label in labels.items())
-            f.raw(f"switch {size}, label %{after} [{cases}]")
-            for known, label in labels.items():
-                f.begin(label)
-                with f.loop(start, end, known, "x") as x:
-                    body(self._tile(known, x))
-                f.jump(after)
-            f.begin(after)
-
-    def _tile(self, size: int, x: Val) -> _Tile:
-        f, s, k = self.f, self.sizes, self.kernel
-        columns = _columns(size, k.kernel[1], k.strides[1], k.dilations[1])
-        left = f.binary("sub", f.binary("mul", x, int_const(k.strides[1])), s.left)
-        start = f.binary("mul", left, s.column_stride)
-        before, behind = k.padding[1], k.right_padding
-        offsets, exists = {}, {}
-        for column in columns:
-            ahead = f.binary("mul", int_const(column), s.column_stride)
-            offsets[column] = f.binary("add", start, ahead)
-            from_end = max(columns) - column
-            inside = isinstance(before, int) and column >= before
-            if not (inside and isinstance(behind, int) and from_end >= behind):
-                position = f.binary("add", left, int_const(column))
-                exists[column] = f.compare("icmp ult", position, s.width)
-        return _Tile(size, x, columns, offsets, exists)
-
     # Sums -----------------------------------------------------------------------------------------
-    def _sum(self, tile: _Tile, block: _Block) -> list[list[Val]]:
+    def _sum(self, tile: Tile, block: _Block) -> list[list[Val]]:
         """The sums of a tile's outputs, by output and vector."""
         f, line = self.f, block.line
         sums = [float_const(0.0, self.vector)] * (tile.size * self._vectors(block.channels.live))
@@ -337,7 +170,7 @@ class _Emitter:
         return [sums[output :: tile.size] for output in range(tile.size)]
 
     def _sum_rows(
-        self, tile: _Tile, block: _Block, sums: list[Val], at: Val, end: Val, rows: int
+        self, tile: Tile, block: _Block, sums: list[Val], at: Val, end: Val, rows: int
     ) -> list[Val]:
         """Add kernel rows `at` ... `end - 1`, `rows` of them at a time; sums are vector-major."""
         f, k = self.f, self.kernel
@@ -356,7 +189,7 @@ class _Emitter:
                         loop.next[number] = self._multiply_add(loop.next[number], value, weight)
         return loop.results
 
-    def _fetch_ahead(self, tile: _Tile, block: _Block) -> None:
+    def _fetch_ahead(self, tile: Tile, block: _Block) -> None:
         """Ask for the input that the same tile of the next output row is the first to read."""
         f, k, line = self.f, self.kernel, block.line
         step = f.binary("mul", self.sizes.row_stride, int_const(k.dilations[0]))
@@ -390,7 +223,7 @@ class _Emitter:
         name = f"llvm.x86.avx512bf16.dpbf16ps.{self.lanes * 32}"
         return f.call(name, self.vector, total, value, weight)
 
-    def _input(self, tile: _Tile, block: _Block, offsets: list[Val]) -> _Row:
+    def _input(self, tile: Tile, block: _Block, offsets: list[Val]) -> _Row:
         """The input columns of one row, or of two rows as pairs, by their offsets in bytes."""
         lanes = self._vectors(block.channels.live) * self.lanes
         mask = block.channels.mask(self.f, 0, lanes)
@@ -437,7 +270,7 @@ class _Emitter:
         return [f.cast("bitcast", pairs, self._pair_type) for pairs in mixed]
 
     # Stores ---------------------------------------------------------------------------------------
-    def _store(self, tile: _Tile, block: _Block) -> None:
+    def _store(self, tile: Tile, block: _Block) -> None:
         """Compute all outputs of a tile and store them; by way of the stack if the code is long."""
         f, size, line = self.f, 4 * self.lanes, block.line
         variables = {**self.environment, IMAGE: line.image, ROW: line.y}
@@ -484,18 +317,6 @@ class _Emitter:
             result = f.emit(f"insertelement {result}, {item}, i64 {lane}", type)
         return result
 
-    # Integers -------------------------------------------------------------------------------------
-    def _ceil_div(self, a: Val, b: Val) -> Val:
-        """(a + b - 1) / b rounded towards zero: the ceiling for a >= 0, at most 0 otherwise."""
-        above = self.f.binary("sub", self.f.binary("add", a, b), int_const(1))
-        return self.f.binary("sdiv", above, b)
-
-    def _min(self, a: Val, b: Val) -> Val:
-        return self.f.call("llvm.smin.i64", I64, a, b)
-
-    def _max(self, a: Val, b: Val) -> Val:
-        return self.f.call("llvm.smax.i64", I64, a, b)
-
 
 def _remainder(channels: Dim) -> int:
     """The static remainder of the number of channels by CHANNEL_UNIT."""
@@ -505,12 +326,3 @@ def _remainder(channels: Dim) -> int:
     raise CompileError(
         f"depthwise convolution needs channels {CHANNEL_UNIT} * n + r, not {channels}"
     )
-
-
-def _columns(tile: int, width: int, stride: int, dilation: int) -> Mapping[int, list[_Tap]]:
-    """The input columns of a tile, relative to its first, each with the taps that read it."""
-    columns: dict[int, list[_Tap]] = {}
-    for output in range(tile):
-        for kx in range(width):
-            columns.setdefault(output * stride + kx * dilation, []).append(_Tap(output, kx))
-    return dict(sorted(columns.items()))
