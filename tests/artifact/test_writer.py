@@ -72,7 +72,7 @@ def test_entry_names_are_restricted(
 def test_a_faulty_manifest_is_found_when_it_is_made(
     tmp_path: Path, manifest: Manifest, programs: list[Program]
 ) -> None:
-    faulty = replace(programs[0], dims=("unknown",))
+    faulty = programs[0]._replace(dims=("unknown",))
     with pytest.raises(ArtifactError, match="unknown symbol"):
         write_artifact(tmp_path / "a.rvr", manifest, [faulty], ENTRIES)
     assert os.listdir(tmp_path) == []

@@ -7,7 +7,6 @@ import os
 import pickle
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,10 +163,10 @@ def test_a_framework_gets_no_memory_outside_of_a_buffer(
     step: Step = program.steps[number]
     assert step.foreign is not None
     (result,) = step.foreign.results
-    altered = replace(step, foreign=replace(step.foreign, results=(replace(result, **change),)))
+    altered = step._replace(foreign=step.foreign._replace(results=(result._replace(**change),)))
     steps = (*program.steps[:number], altered, *program.steps[number + 1 :])
     with pytest.raises(ArtifactError, match="gives torch bytes"):
-        Planner(replace(program, steps=steps), manifest).plan({"batch": 2}, 1)
+        Planner(program._replace(steps=steps), manifest).plan({"batch": 2}, 1)
 
 
 @pytest.mark.parametrize("framework", ["torch", "onnxruntime"])

@@ -1,7 +1,8 @@
 """What a `.rvr` file says, as data: the manifest, its programs, and the rules for names and dtypes.
 
 `docs/artifact.md` says what every field means; `parser.py` reads JSON into these types,
-`document.py` writes them.
+`document.py` writes them. Records are named tuples where they can be: every process that loads an
+artifact defines them, and a frozen dataclass takes six times as long.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ranvier.artifact.expression import THREADS, Expr
 
@@ -67,8 +68,7 @@ BufferKind = Literal["input", "output", "weight", "temporary"]
 TreeKind = Literal["leaf", "tuple", "list", "dict", "none", "constant"]
 
 
-@dataclass(frozen=True, slots=True)
-class Symbol:
+class Symbol(NamedTuple):
     """A named dimension; `minimum` and `maximum` are inclusive."""
 
     name: str
@@ -76,8 +76,7 @@ class Symbol:
     maximum: int
 
 
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
+class TensorSpec(NamedTuple):
     """An input or output: name, dtype name ("f32", ...) and shape in elements."""
 
     name: str
@@ -85,8 +84,7 @@ class TensorSpec:
     shape: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
+class Tree(NamedTuple):
     """The nesting of inputs or outputs.
 
     `value` by kind: leaf: index of the input or output; tuple, list: tuple of trees; dict: tuple of
@@ -97,8 +95,7 @@ class Tree:
     value: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A file inside the artifact: size in bytes, SHA-256, and `checksum.sum64`."""
 
     size: int
@@ -117,8 +114,7 @@ class Buffer:
     offset: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class StepResult:
+class StepResult(NamedTuple):
     """The graph value that a step computes; strides in elements, offset in bytes."""
 
     value: str
@@ -129,8 +125,7 @@ class StepResult:
     offset: Expr = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ForeignTensor:
+class ForeignTensor(NamedTuple):
     """A dense tensor that a framework reads or writes; offset in bytes."""
 
     dtype: str
@@ -139,8 +134,7 @@ class ForeignTensor:
     offset: Expr = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Foreign:
+class Foreign(NamedTuple):
     """What a framework runs in a step: the entry that says it, its tensors, and its sizes."""
 
     framework: str
@@ -150,8 +144,7 @@ class Foreign:
     sizes: tuple[Expr, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One kernel call; `reads`, `writes` and the (written, read) pairs hold buffer numbers.
 
     `barrier` says that all threads meet before this step; without it the step joins the one before
@@ -173,16 +166,14 @@ class Step:
     foreign: Foreign | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Computed:
+class Computed(NamedTuple):
     """A size that the call itself finds out; `dim` is its place in the program's dims."""
 
     name: str
     dim: int
 
 
-@dataclass(frozen=True, slots=True)
-class Loop:
+class Loop(NamedTuple):
     """Steps `first` to `last` that run again and again.
 
     `pairs` are buffers that change places after every iteration.
@@ -193,8 +184,7 @@ class Loop:
     pairs: tuple[tuple[int, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """What a program runs on: name, instruction set ("x86_64"), and the CPU features it needs."""
 
     name: str
@@ -202,8 +192,7 @@ class Target:
     features: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(NamedTuple):
     """The native program of one target: code, offsets of its functions, dims, buffers, steps.
 
     `reserved` are the buffers whose memory native code asks for, in the order of the pool.

@@ -17,7 +17,7 @@ _PIPE_WIDTH = 160  # columns when standard output is no terminal: tables are not
 
 
 def print_json(document: object) -> None:
-    """Print a document; dataclasses become objects, numbers that are not finite become null."""
+    """Print a document; records become objects, numbers that are not finite become null."""
     json.dump(plain(document), sys.stdout, indent=1, ensure_ascii=False, allow_nan=False)
     print()
 
@@ -26,6 +26,8 @@ def plain(value: object) -> object:
     """A value in the types of JSON."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return plain(value._asdict())
     if isinstance(value, Mapping):
         return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple, frozenset, set)):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ranvier.artifact.expression import THREADS, ExpressionTable, evaluate, symbols_of
 from ranvier.artifact.format import (
@@ -29,8 +29,7 @@ MAXIMUM_BYTES = 1 << 46
 _INT64 = 1 << 63
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """Where a step's result lies: bytes into a buffer, shape and strides in elements."""
 
     result: StepResult
@@ -39,8 +38,7 @@ class View:
     offset_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a dense tensor lies: bytes into a buffer, shape in elements."""
 
     buffer: int
@@ -48,8 +46,7 @@ class Place:
     shape: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ForeignCall:
+class ForeignCall(NamedTuple):
     """What a framework does in a step at concrete sizes."""
 
     step: int
@@ -58,8 +55,7 @@ class ForeignCall:
     sizes: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """Sizes and places for concrete symbol values.
 
     Attributes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,7 @@ from ranvier.errors import ArtifactError, InputError
 from ranvier.runtime.arrays import Array, to_array
 
 
-@dataclass(frozen=True, slots=True)
-class _Solution:
+class _Solution(NamedTuple):
     """How a symbol gets its value: from this dim of this input, which is linear in the symbol."""
 
     symbol: str
