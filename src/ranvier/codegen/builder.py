@@ -190,6 +190,13 @@ class FunctionBuilder:
             self.module.declare(f"void @{function}({', '.join(a.type for a in arguments)})")
         self.raw(f"call void @{function}({', '.join(map(str, arguments))})")
 
+    def opaque(self, a: Val) -> Val:
+        """The value of `a`, of which LLVM knows nothing: neither how it was computed, nor again.
+
+        An empty piece of assembly, which no assembler has to read.
+        """
+        return self.emit(f'call {a.type} asm "", "=r,0"({a})', a.type)
+
     def splat(self, a: Val, lanes: int) -> Val:
         """Broadcast a scalar to a vector of `lanes`."""
         if lanes == 1:

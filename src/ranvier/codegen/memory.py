@@ -37,6 +37,7 @@ from ranvier.lowering.expression import compute_dtype
 
 _ZEROS = "ranvier_zeros"
 _ZERO_BYTES = 1024
+LINE = 64  # bytes of a cache line
 _INTEGER = {1: I8, 2: I16, 4: I32, 8: I64}
 _STORAGE = {"f16": HALF, "bf16": I16, "f32": FLOAT, "f64": DOUBLE}
 

@@ -30,7 +30,9 @@ from ranvier.ir.dtype import BF16
 from ranvier.lowering.kernels.panels import PanelLayout
 from ranvier.target import Target
 
-_UNROLLED_STEPS = 8  # a depth of so few steps is emitted without a loop
+_UNROLLED_STEPS = 24  # a depth of so few steps is emitted without a loop
+_STEPS = 4  # per iteration: counting and asking ahead take as long as two multiply-adds
+_WIDENED_STEPS = 1  # more of them, and LLVM spills the halves of B
 _LATENCY = 8  # multiply-adds that must be in flight
 _TILE_ROWS = {32: {4: 6, 3: 8, 2: 8, 1: 8}, 16: {2: 6, 1: 8}}  # registers -> vectors -> rows
 _WIDENED_ROWS = {32: {4: 5, 3: 7, 2: 8, 1: 8}, 16: {2: 4, 1: 6}}  # both halves of B take registers
@@ -38,8 +40,13 @@ _WIDENED_ROWS = {32: {4: 5, 3: 7, 2: 8, 1: 8}, 16: {2: 4, 1: 6}}  # both halves 
 
 def tile_rows(layout: PanelLayout, target: Target) -> int:
     """Rows of the largest register tile for panels of this layout."""
-    widened = layout.dtype is BF16 and not target.has_bf16_dot
+    widened = _is_widened(layout, target)
     return (_WIDENED_ROWS if widened else _TILE_ROWS)[target.registers][layout.vectors]
+
+
+def _is_widened(layout: PanelLayout, target: Target) -> bool:
+    """Whether bf16 becomes f32 in registers before it is multiplied."""
+    return layout.dtype is BF16 and not target.has_bf16_dot
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,12 @@ class Tile:
         """Partial sums per output (1, 2 or 4): enough to hide the latency of the multiply-add."""
         outputs = self.rows * self.vectors
         return 4 if outputs <= 2 else 2 if outputs <= _LATENCY // 2 else 1
+
+    @property
+    def steps(self) -> int:
+        """Steps per iteration of the loop over the depth; `chains` divides it."""
+        widened = _is_widened(self.layout, self.target)
+        return max(_WIDENED_STEPS if widened else _STEPS, self.chains)
 
     @property
     def step_bytes(self) -> int:
@@ -121,21 +134,34 @@ def _loop(
     f: FunctionBuilder, tile: Tile, extents: Extents, a: Sequence[Val], b: Val, sums: list[Val],
     ahead: Val | None,
 ) -> list[Val]:  # fmt: skip
-    """All full steps: `chains` of them per iteration, then the rest one by one."""
-    chains, start = tile.chains, int_const(0)
-    if chains > 1:
-        start = f.binary("and", extents.full, int_const(-chains))
-        with f.loop_carrying(int_const(0), start, chains, sums, "k") as loop:
-            for chain in range(chains):
-                k = f.binary("add", loop.index, int_const(chain))
-                loop.next = _step(f, tile, a, b, k, loop.next, chain, False)
-        sums = loop.results
-    with f.loop_carrying(start, extents.full, 1, sums, "k") as loop:
+    """All full steps: several per iteration, then those that are left one by one."""
+    steps = tile.steps
+    whole = f.binary("and", extents.full, int_const(-steps))
+    with f.loop_carrying(int_const(0), whole, steps, sums, "k") as loop:
         if ahead is not None:
-            step = _scaled(f, loop.index, tile.layout.unit * tile.layout.dtype.size * tile.rows)
-            memory.prefetch(f, f.element_pointer(ahead, "i8", step))
+            _fetch(f, tile, ahead, loop.index)
+        for step in range(steps):
+            k = f.binary("add", loop.index, int_const(step))
+            loop.next = _step(f, tile, a, b, k, loop.next, step % tile.chains, False)
+    sums = loop.results
+    if steps == 1 or dims.divides(steps * tile.layout.unit, extents.depth):
+        return sums
+    if isinstance(extents.depth, int):
+        full = extents.depth // tile.layout.unit
+        for number in range(full - full % steps, full):
+            sums = _step(f, tile, a, b, int_const(number), sums, 0, False)
+        return sums
+    with f.loop_carrying(whole, extents.full, 1, sums, "k") as loop:
         loop.next = _step(f, tile, a, b, loop.index, loop.next, 0, False)
     return loop.results
+
+
+def _fetch(f: FunctionBuilder, tile: Tile, ahead: Val, k: Val) -> None:
+    """Ask for as much of `ahead` as the iteration that begins at step `k` reads of A."""
+    step_bytes = tile.layout.unit * tile.layout.dtype.size * tile.rows
+    here = f.element_pointer(ahead, "i8", _scaled(f, k, step_bytes))
+    for offset in range(0, tile.steps * step_bytes, memory.LINE):
+        memory.prefetch(f, f.element_pointer(here, "i8", int_const(offset)))
 
 
 def _odd_step(
@@ -214,11 +240,15 @@ def _multiply_add(f: FunctionBuilder, tile: Tile, total: Val, column: Val, row: 
 
 
 def row_pointers(f: FunctionBuilder, rows: int, first: Val, stride: Val) -> list[Val]:
-    """Pointers to `rows` rows, `stride` bytes apart."""
+    """Pointers to `rows` rows, `stride` bytes apart.
+
+    Each stays in a register of its own: where LLVM knows how they depend on each other, it computes
+    them anew in every iteration, which takes a quarter more instructions than the step itself.
+    """
     pointers = [first]
     for _ in range(rows - 1):
         pointers.append(f.element_pointer(pointers[-1], "i8", stride))
-    return pointers
+    return [f.opaque(pointer) for pointer in pointers]
 
 
 def table_pointers(f: FunctionBuilder, rows: int, table: Val) -> list[Val]:

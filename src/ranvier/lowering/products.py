@@ -144,7 +144,9 @@ def add_contraction(
         if is_full
         else renaming.dim(product.columns),
         taps=product.taps,
-        depth=product.depth if _is_short(product.depth) else _multiple(renaming, product.depth, 2),
+        depth=product.depth
+        if _is_short(product.depth)
+        else _multiple(renaming, product.depth, 8, 2),
         a_operand=scope.operand(operands.a),
         b_operand=scope.operand(operands.b),
         a_dtype=operands.a.dtype,
@@ -240,11 +242,12 @@ def accumulator_plus(bias: Expression | None) -> Expression:
     )
 
 
-def _multiple(renaming: AbstractRenaming, value: Dim, unit: int) -> Dim:
-    """`value` as a scalar argument that shows the code generator whether `unit` divides it."""
-    if not isinstance(value, int) or value % unit:
-        return renaming.number(value)
-    return renaming.number(value // unit) * unit
+def _multiple(renaming: AbstractRenaming, value: Dim, *units: int) -> Dim:
+    """`value` as a scalar argument that shows the code generator which of `units` divides it."""
+    for unit in units:
+        if isinstance(value, int) and value % unit == 0:
+            return renaming.number(value // unit) * unit
+    return renaming.number(value)
 
 
 def _is_short(depth: Dim) -> bool:
