@@ -15,7 +15,14 @@ from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
 from ranvier.ir.dtype import BF16, F32, DType, decode, encode
 from ranvier.lowering.expression import Accumulator, Expression
-from ranvier.lowering.kernels.contraction import BATCH, COLUMN, ROW, TAP, Contraction
+from ranvier.lowering.kernels.contraction import (
+    BATCH,
+    COLUMN,
+    ROW,
+    SUM_BYTES,
+    TAP,
+    Contraction,
+)
 from ranvier.lowering.kernels.nest import Store
 from ranvier.lowering.packing import pack
 from ranvier.target import Target
@@ -72,6 +79,7 @@ class Matmul:
     output: DType = F32
     symbolic: tuple[str, ...] = ("rows",)
     shared_b: bool = False
+    cut: bool = False  # the depth is cut into parts
     scalars: dict[str, int] = field(default_factory=dict)
 
     def extent(self, name: str) -> Dim:
@@ -92,6 +100,8 @@ class Matmul:
             batches, rows, columns, 1, depth, 0, 1, self.dtype, row, (), 0, stores, 3,
             tuple(self.scalars),
         )  # fmt: skip
+        if self.cut:
+            base = replace(base, sums_operand=3, operand_count=4)
         return base if self.shared_b else replace(base, b_batch_stride=base.layout(lanes).size)
 
     def check(self, target: Target, seed: int, threads: int) -> None:
@@ -108,8 +118,10 @@ class Matmul:
             packed = pack(b[:, None], layout)
         expected = single(a, self.dtype) @ single(b, self.dtype)
         c = encode(np.full(expected.shape, 7.0, np.float32), self.output)
-        run(contraction, target, [fenced(a), aligned(packed), out := fenced(c)],
-            list(self.scalars.values()), threads)  # fmt: skip
+        arrays = [fenced(a), aligned(packed), out := fenced(c)]
+        if self.cut:
+            arrays.append(aligned(np.full(SUM_BYTES // 4, np.nan, np.float32)))
+        run(contraction, target, arrays, list(self.scalars.values()), threads)
         np.testing.assert_array_equal(
             decode(out, self.output), decode(encode(expected, self.output), self.output)
         )

@@ -18,7 +18,13 @@ from ranvier.errors import CompileError
 from ranvier.ir import dim as dims
 from ranvier.ir.dtype import BF16, F32, DType, decode, encode
 from ranvier.lowering.expression import Access, Accumulator, Apply, Expression, Guard
-from ranvier.lowering.kernels.contraction import ROW, Contraction
+from ranvier.lowering.kernels.contraction import (
+    PART_BYTES,
+    ROW,
+    SUM_COLUMNS,
+    SUM_ROWS,
+    Contraction,
+)
 from ranvier.lowering.kernels.nest import Store
 from ranvier.lowering.kernels.panels import PanelLayout
 from ranvier.lowering.packing import pack
@@ -76,6 +82,32 @@ def test_last_vectors_that_are_half_full(target: Target, dtype: DType, columns: 
 def test_threads_share_large_work(target: Target, rows: int) -> None:
     for threads in (2, 3, 4):
         Matmul(1, rows, 192, 256).check(target, rows, threads)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize("dtype", [BF16, F32], ids=str)
+@pytest.mark.parametrize("shape", [(1, 40), (7, 600), (SUM_ROWS + 5, 72), (13, SUM_COLUMNS + 1)])
+def test_depth_cut_into_parts(target: Target, dtype: DType, shape: tuple[int, int]) -> None:
+    """More than two parts, blocks of rows and groups of panels; the memory for sums holds NaN."""
+    depth = 2 * PART_BYTES // dtype.size + 48
+    for batches, threads in ((1, 1), (2, 2)):
+        case = Matmul(batches, *shape, depth, dtype, symbolic=("rows", "depth"), cut=True)
+        case.check(target, sum(shape), threads)
+
+
+def test_inner_loop_of_a_part_reads_rows_and_panels_alone() -> None:
+    """No instruction but what the step needs, counting and asking ahead."""
+    target = next(t for t in TARGETS if t.name == "x86-64-v3")
+    module = ModuleWriter(target.triple)
+    case = Matmul(1, 60, 64, 4096, F32, cut=True)
+    emit_contraction(module, "k", case.contraction(target.lanes), target)
+    text = Compiled(module, target).assembly
+    body = text[text.index("\nk.r6v2f:") :]
+    loops = re.findall(r"^(\.LBB\w+):\n((?:\t.*\n)+?)\tj\w+\t\1$", body, re.MULTILINE)
+    (inner,) = (code for _, code in loops[:1] if "vfmadd" in code)
+    steps = inner.count("vfmadd") // 12
+    assert steps == 4
+    assert inner.count("\n") <= steps * (12 + 6 + 2) + 5
 
 
 @dataclass(frozen=True)

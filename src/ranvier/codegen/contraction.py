@@ -1,9 +1,9 @@
-"""The contraction kernel: work shares, cache blocks and panels around the register tiles.
+"""The contraction kernel: work shares and blocks of rows, around panels and register tiles.
 
     for block of rows of this thread's share:          A block stays in L2
         row table of the block (convolutions)
-        for panel of columns of this thread's share:   B panel streams from L2, all row tiles use it
-            row tiles                                  sums stay in registers, epilogue included
+        for panel of columns of this thread's share:   `contraction_panels.py`
+            row tiles                                  B panel streams from L2, all tiles use it
 
 Loop order and names of the blocks follow Goto and van de Geijn (ACM TOMS 34, 2008) with A left in
 place; the loops around a batch-reduce GEMM are those of arXiv 1906.06440 and 2304.12576.
@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ranvier.codegen.builder import I64, PTR, FunctionBuilder, ModuleWriter, Val, int_const
+from ranvier.codegen.contraction_panels import Panels
 from ranvier.codegen.contraction_tile import kernel_parameters
 from ranvier.codegen.indices import IndexEmitter
 from ranvier.codegen.microkernel import tile_rows
@@ -22,7 +23,7 @@ from ranvier.codegen.row_table import emit_row_table, linear_row, row_table
 from ranvier.codegen.row_tiles import Rows, RowTiles
 from ranvier.codegen.work_split import Share, Work, share
 from ranvier.ir import dim as dims
-from ranvier.lowering.kernels.contraction import BATCH, ROW, Contraction
+from ranvier.lowering.kernels.contraction import BATCH, ROW, SUM_ROWS, Contraction
 from ranvier.target import Target
 
 
@@ -58,15 +59,15 @@ class _Kernel:
         if self.table:
             space = f.emit(f"alloca [{self.table.entries} x ptr], align 64", PTR)
         self.row_count = index.scalar(self.contraction.rows)
-        self.column_count = index.scalar(layout.columns)
         self.panel_count = index.scalar(layout.panels)
-        self.panel_bytes = index.scalar(layout.panel_size * layout.dtype.size)
-        self.batch_bytes = index.scalar(self.contraction.b_batch_stride * layout.dtype.size)
+        panels = Panels(f, self.tiles, index)
+        self.panel_bytes = panels.panel_bytes
         self.row_stride = index.scalar(self.linear[0] * layout.dtype.size if self.linear else 0)
         self.block_rows = self._block_rows()
+        entry = int_const(8) if self.table else self.row_stride
         with share(f, self._work()) as part, self._blocks(part) as (batch, first, count):
             rows_at = self._locate_rows(space, batch, first, count)
-            self._panels(part, batch, first, count, rows_at)
+            panels.run(part, batch, Rows(first, count, rows_at, entry, self.row_stride))
         f.ret()
         f.finish()
 
@@ -83,8 +84,13 @@ class _Kernel:
 
     # Blocks of rows ------------------------------------------------------------------------------
     def _block_rows(self) -> Val:
-        """Rows per block: A fills at most half of L2, and its addresses fit in the row table."""
+        """Rows per block: A fills at most half of L2, and its addresses fit in the row table.
+
+        A block whose depth is cut has as many rows as there is memory for sums.
+        """
         f = self.f
+        if self.contraction.sums_operand is not None:
+            return int_const(SUM_ROWS)
         depth = self._maximum(self.index.scalar(self.contraction.depth), int_const(1))
         row_bytes = f.binary("mul", depth, int_const(self.layout.dtype.size))
         fitting = f.binary("udiv", int_const(self.target.l2_bytes // 2), row_bytes)
@@ -131,21 +137,6 @@ class _Kernel:
         assert space is not None
         emit_row_table(f, self.table, known, space, first, count)
         return space
-
-    # Panels --------------------------------------------------------------------------------------
-    def _panels(self, share: Share, batch: Val, first: Val, count: Val, rows_at: Val) -> None:
-        f, entry = self.f, int_const(8) if self.table else self.row_stride
-        offset = f.binary("mul", batch, self.batch_bytes)
-        b = f.element_pointer(f.arg(f"b{self.contraction.b_operand}"), "i8", offset)
-        names = [parameter for parameter, _ in kernel_parameters(self.contraction)]
-        operands = [f.arg(name) for name in names]
-        rows = Rows(first, count, rows_at, entry, self.row_stride)
-        split = self.tiles.split(f, rows)
-        with f.loop(share.first_panel, share.end_panel, 1, "panel") as p:
-            panel = f.element_pointer(b, "i8", f.binary("mul", p, self.panel_bytes))
-            n = f.binary("mul", p, int_const(self.layout.width))
-            kind = self.tiles.kind_key(f, f.binary("sub", self.column_count, n))
-            self.tiles.run(f, split, kind, (*operands, batch, n), panel)
 
     def _minimum(self, a: Val, b: Val) -> Val:
         return self.f.call("llvm.umin.i64", I64, a, b)

@@ -24,12 +24,11 @@ from ranvier.codegen.builder import (
     ModuleWriter,
     Val,
     int_const,
-    lanes_of,
     vector,
 )
 from ranvier.codegen.expression import ExpressionEmitter
 from ranvier.codegen.indices import IndexEmitter, Lanes
-from ranvier.codegen.microkernel import Tile, zero_sums
+from ranvier.codegen.microkernel import Tile, spill_sums, zero_sums
 from ranvier.codegen.rounded_stores import store_adjacent
 from ranvier.codegen.scalar_ops import LONG
 from ranvier.ir import dim as dims
@@ -92,19 +91,12 @@ class Epilogue:
 
     def spill(self, sums: list[Val], place: Val) -> None:
         """Write the sums, row-major, to the memory at `place` for `store_spilled`."""
-        f, lanes = self._f, self._tile.target.lanes
-        for number, total in enumerate(sums):
-            spot = f.element_pointer(place, FLOAT, int_const(number * lanes))
-            f.store(total, spot, 4 * lanes_of(total.type))
+        spill_sums(self._f, self._tile, sums, place)
 
     def store_spilled(self, rows: Val, spilled: Val) -> None:
         """Have `LongEpilogue` compute and write `rows` rows, maybe those of several tiles."""
-        f = self._f
-        position = [f.arg("at.b"), f.arg("at.n"), self._m, rows, spilled]
-        scalars = [self._environment[name] for name in self._contraction.scalars]
         long = LongEpilogue(self._contraction, self._stores, self._name, self._tile, self._masked)
-        long.emit(f.module)
-        f.call_void(long.symbol, *self._operands, *scalars, *position)
+        long.call(self._f, self._m, rows, spilled)
 
     def _column(self, v: int) -> ExpressionEmitter:
         f, first = self._f, v * self._tile.target.lanes
@@ -157,6 +149,13 @@ class LongEpilogue:
         """The function's name; tiles of any height share it."""
         return f"{self.name}.e{self.tile.vectors}{'t' if self.masked else 'f'}"
 
+    def call(self, f: FunctionBuilder, m: Val, rows: Val, sums: Val) -> None:
+        """Call it from a tile function, for `rows` rows from number `m` on."""
+        self.emit(f.module)
+        operands = [f.arg(f"b{i}") for i in range(self.contraction.operand_count)]
+        scalars = [f.arg(name) for name in self.contraction.scalars]
+        f.call_void(self.symbol, *operands, *scalars, f.arg("at.b"), f.arg("at.n"), m, rows, sums)
+
     def emit(self, module: ModuleWriter) -> None:
         """Write the function, unless the module has it."""
         if module.has_function(self.symbol):
@@ -164,18 +163,18 @@ class LongEpilogue:
         contraction, lanes = self.contraction, self.tile.target.lanes
         operands = [f"b{i}" for i in range(contraction.operand_count)]
         parameters = [(name, PTR) for name in operands]
-        parameters += [(name, I64) for name in (*contraction.scalars, BATCH, COLUMN, ROW, "rows")]
+        parameters += [(name, I64) for name in (*contraction.scalars, BATCH, COLUMN, ROW, "at.rows")]
         f = FunctionBuilder(
             module,
             self.symbol,
-            [*parameters, ("sums", PTR)],
+            [*parameters, ("at.sums", PTR)],
             attributes="nounwind noinline",
             linkage="internal",
         )
         known = {name: f.arg(name) for name in (*contraction.scalars, BATCH)}
         pointers = [f.arg(name) for name in operands]
         width = self.tile.vectors * lanes
-        with f.loop(int_const(0), f.arg("rows"), 1, "row") as r:
+        with f.loop(int_const(0), f.arg("at.rows"), 1, "row") as r:
             row = f.binary("add", f.arg(ROW), r)
             first = f.binary("mul", r, int_const(width))
             together = 2 if self.tile.vectors % 2 == 0 else 1
@@ -183,7 +182,7 @@ class LongEpilogue:
                 emitters = []
                 for v in range(together):
                     here = f.binary("add", c, int_const(v * lanes))
-                    place = f.element_pointer(f.arg("sums"), FLOAT, f.binary("add", first, here))
+                    place = f.element_pointer(f.arg("at.sums"), FLOAT, f.binary("add", first, here))
                     total = f.load(vector(lanes, FLOAT), place, 64)
                     bound = {**known, ROW: row, COLUMN: f.binary("add", f.arg(COLUMN), here)}
                     emitters.append(self._emitter(f, pointers, bound, total))

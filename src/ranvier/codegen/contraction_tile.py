@@ -1,33 +1,75 @@
 """One function per tile shape: runs a register tile down `tiles` row tiles of one panel.
 
     void @name.rRvV(operands, scalars, i64 b, i64 n, i64 m, i64 tiles,
-                    ptr panel, ptr rows, i64 stride)
+                    ptr panel, ptr next, ptr rows, i64 stride)
 
-`n` is the panel's first column and `m` the first row. `rows` is the first row of A and `stride` the
-bytes between rows; for a computed row address `rows` points into the row table instead.
+`n` is the panel's first column and `m` the first row; `next` is the panel that comes after it.
+`rows` is the first row of A and `stride` the bytes between rows; for a computed row address `rows`
+points into the row table instead. Where the depth is cut, the arguments of a `Part` follow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-from ranvier.codegen.builder import FLOAT, I64, PTR, FunctionBuilder, ModuleWriter, Val, int_const
-from ranvier.codegen.contraction_epilogue import Epilogue, needs_spill
+from ranvier.codegen import memory
+from ranvier.codegen.builder import (
+    FLOAT,
+    I1,
+    I64,
+    PTR,
+    FunctionBuilder,
+    ModuleWriter,
+    Val,
+    int_const,
+)
+from ranvier.codegen.contraction_epilogue import Epilogue, LongEpilogue, needs_spill
 from ranvier.codegen.indices import IndexEmitter
 from ranvier.codegen.microkernel import (
+    Ahead,
     Extents,
     Tile,
     emit_depth,
+    load_sums,
     row_pointers,
+    spill_sums,
     table_pointers,
     total_sums,
+    zero_sums,
 )
 from ranvier.codegen.row_table import RowTable
+from ranvier.ir import dim as dims
 from ranvier.lowering.kernels.contraction import BATCH, Contraction
 
 _SPILLED_BYTES = 3072  # of sums that wait on the stack for a long epilogue: part of any L1
 _POSITION = ("at.b", "at.n", "at.m", "at.tiles")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the depth: `steps` of it, and where the sums of a block of rows wait meanwhile.
+
+    `sums` is [row from number `row` on][column of the panel]; `first` and `last` are i1.
+    """
+
+    steps: Val
+    sums: Val
+    row: Val
+    first: Val
+    last: Val
+
+    PARAMETERS: ClassVar = [
+        ("part.steps", I64), ("part.sums", PTR), ("part.first", I1), ("part.last", I1)
+    ]  # fmt: skip
+
+    def arguments(self, f: FunctionBuilder, tile: Tile, row: Val) -> tuple[Val, ...]:
+        """The arguments of a tile function whose first row is number `row`."""
+        before = f.binary("sub", row, self.row)
+        width = int_const(tile.vectors * tile.target.lanes)
+        sums = f.element_pointer(self.sums, FLOAT, f.binary("mul", before, width))
+        return self.steps, sums, self.first, self.last
 
 
 @dataclass(frozen=True)
@@ -50,7 +92,10 @@ class TileFunction:
         """Write the function into `module`."""
         parameters = kernel_parameters(self.contraction)
         parameters += [(name, I64) for name in _POSITION]
-        parameters += [("at.panel", PTR), ("at.rows", PTR), ("at.stride", I64)]
+        parameters += [(name, PTR) for name in ("at.panel", "at.next", "at.rows")]
+        parameters.append(("at.stride", I64))
+        if self.contraction.sums_operand is not None:
+            parameters += Part.PARAMETERS
         f = FunctionBuilder(
             module, self.symbol, parameters, attributes="nounwind noinline", linkage="internal"
         )
@@ -59,17 +104,55 @@ class TileFunction:
         extents = self._extents(f, environment)
         stride = f.arg("at.stride")
         first = [f.arg("at.m"), f.arg("at.rows")]
-        if not needs_spill(self.contraction):
+        if self.contraction.sums_operand is not None:
+            self._emit_part(f)
+        elif not needs_spill(self.contraction):
             with f.loop_carrying(int_const(0), f.arg("at.tiles"), 1, first, "tile") as loop:
                 m, rows = loop.values
                 epilogue = self._epilogue(f, environment, m)
-                sums = self._sum(f, extents, rows, stride, epilogue.first_sums())
+                sums = self._sum(f, extents, loop.index, rows, stride, epilogue.first_sums())
                 epilogue.store(total_sums(f, self.tile, sums))
                 loop.next = self._following(f, m, rows, stride)
         else:
             self._emit_spilling(f, environment, extents, first)
         f.ret()
         f.finish()
+
+    def _emit_part(self, f: FunctionBuilder) -> None:
+        """The sums of all tiles stay in memory; the epilogue stores them after the last part."""
+        tile, stride = self.tile, f.arg("at.stride")
+        size = tile.rows * tile.vectors * tile.target.lanes
+        steps = f.arg("part.steps")
+        extents = Extents(dims.symbol("$part") * (8 * tile.layout.unit), steps, steps)
+        first = [f.arg("at.rows"), f.arg("part.sums")]
+        with f.loop_carrying(int_const(0), f.arg("at.tiles"), 1, first, "tile") as loop:
+            rows, place = loop.values
+            sums = self._sum(f, extents, loop.index, rows, stride, self._sums_before(f, place))
+            spill_sums(f, tile, total_sums(f, tile, sums), place)
+            loop.next = [
+                f.element_pointer(rows, "i8", f.binary("mul", stride, int_const(tile.rows))),
+                f.element_pointer(place, FLOAT, int_const(size)),
+            ]
+        with f.when(f.arg("part.last"), "store"):
+            count = f.binary("mul", f.arg("at.tiles"), int_const(tile.rows))
+            stores = self.contraction.stores
+            long = LongEpilogue(self.contraction, stores, self.name, tile, self.masked)
+            long.call(f, f.arg("at.m"), count, f.arg("part.sums"))
+
+    def _sums_before(self, f: FunctionBuilder, place: Val) -> list[Val]:
+        """What the parts before have summed up; zero in the first part."""
+        zeros = zero_sums(self.tile)
+        load, after, origin = f.label("load"), f.label("after"), f.block
+        f.branch(f.arg("part.first"), after, load)
+        f.begin(load)
+        loaded = load_sums(f, self.tile, place)
+        f.jump(after)
+        f.begin(after)
+        sums = [
+            f.phi(zero.type, (zero, origin), (sum_, load))
+            for zero, sum_ in zip(zeros, loaded, strict=False)
+        ]
+        return sums + zeros[len(sums) :]
 
     def _emit_spilling(
         self,
@@ -90,7 +173,8 @@ class TileFunction:
             with f.loop_carrying(int_const(0), count, 1, group.values, "tile") as loop:
                 m, rows = loop.values
                 epilogue = self._epilogue(f, environment, m)
-                sums = self._sum(f, extents, rows, stride, epilogue.first_sums())
+                index = f.binary("add", group.index, loop.index)
+                sums = self._sum(f, extents, index, rows, stride, epilogue.first_sums())
                 sums = total_sums(f, self.tile, sums)
                 place = f.binary("mul", loop.index, int_const(size))
                 epilogue.spill(sums, f.element_pointer(spill, FLOAT, place))
@@ -117,21 +201,47 @@ class TileFunction:
         return Extents(layout.depth, full, index.scalar(layout.steps_per_tap))
 
     def _sum(
-        self, f: FunctionBuilder, extents: Extents, rows: Val, stride: Val, sums: list[Val]
+        self,
+        f: FunctionBuilder,
+        extents: Extents,
+        index: Val,
+        rows: Val,
+        stride: Val,
+        sums: list[Val],
     ) -> list[Val]:
+        """Add up the depth for tile number `index`, whose rows are found at `rows`."""
         tile, panel = self.tile, f.arg("at.panel")
         if self.table is None:
             pointers = row_pointers(f, tile.rows, rows, stride)
             fetches = tile.chains == 1 and not needs_spill(self.contraction)
-            ahead = f.element_pointer(pointers[-1], "i8", stride) if fetches else None
+            fetches &= self.contraction.sums_operand is None
+            following = f.element_pointer(pointers[-1], "i8", stride) if fetches else None
+            ahead = self._ahead(f, extents, index, 1, following)
             return emit_depth(f, tile, extents, pointers, panel, sums, ahead)[0]
-        taps, span = int_const(self.table.taps), int_const(self.table.capacity)
-        with f.loop_carrying(int_const(0), taps, 1, [panel, rows, *sums], "tap") as loop:
+        taps, span = self.table.taps, int_const(self.table.capacity)
+        before = f.binary("mul", index, int_const(taps))
+        first = [panel, rows, *sums]
+        with f.loop_carrying(int_const(0), int_const(taps), 1, first, "tap") as loop:
             panel, entry, *sums = loop.values
             pointers = table_pointers(f, tile.rows, entry)
-            sums, panel = emit_depth(f, tile, extents, pointers, panel, sums, None)
+            number = f.binary("add", before, loop.index)
+            ahead = self._ahead(f, extents, number, taps, None)
+            sums, panel = emit_depth(f, tile, extents, pointers, panel, sums, ahead)
             loop.next = [panel, f.element_pointer(entry, PTR, span), *sums]
         return loop.results[2:]
+
+    def _ahead(
+        self, f: FunctionBuilder, extents: Extents, number: Val, taps: int, rows: Val | None
+    ) -> Ahead:
+        """What is asked for in tap `number` of all tiles: a line of the next panel per iteration.
+
+        It ends where the whole panel has been asked for.
+        """
+        line = memory.LINE // self.tile.steps
+        asks = f.compare("icmp ult", number, int_const(taps * self.tile.step_bytes // line))
+        step = f.select(asks, int_const(line), int_const(0))
+        offset = f.binary("mul", f.binary("mul", number, extents.steps), step)
+        return Ahead(rows, f.opaque(f.element_pointer(f.arg("at.next"), "i8", offset)), step)
 
 
 def kernel_parameters(contraction: Contraction) -> list[tuple[str, str]]:

@@ -136,9 +136,12 @@ def store_vector(
         _store_lanes(context, indices, lanes, place, step, bits)
 
 
-def prefetch(f: FunctionBuilder, pointer: Val) -> None:
-    """Ask for the cache line at an address that will be read soon; it need not exist."""
-    intent, locality, cache = int_const(0, I32), int_const(3, I32), int_const(1, I32)
+def prefetch(f: FunctionBuilder, pointer: Val, level: int = 1) -> None:
+    """Ask for the cache line at an address that will be read soon, into the cache of that level.
+
+    Nothing need be there.
+    """
+    intent, locality, cache = int_const(0, I32), int_const(4 - level, I32), int_const(1, I32)
     f.call_void("llvm.prefetch.p0", pointer, intent, locality, cache)
 
 

@@ -101,6 +101,37 @@ def total_sums(f: FunctionBuilder, tile: Tile, sums: Sequence[Val]) -> list[Val]
     return totals
 
 
+def spill_sums(f: FunctionBuilder, tile: Tile, sums: Sequence[Val], place: Val) -> None:
+    """Write one sum per output to the memory at `place`, row-major in whole vectors."""
+    lanes = tile.target.lanes
+    for number, total in enumerate(sums):
+        spot = f.element_pointer(place, FLOAT, int_const(number * lanes))
+        f.store(total, spot, 4 * lanes_of(total.type))
+
+
+def load_sums(f: FunctionBuilder, tile: Tile, place: Val) -> list[Val]:
+    """Read what `spill_sums` wrote."""
+    loaded = []
+    for number in range(tile.rows * tile.vectors):
+        lanes = tile.lanes(number % tile.vectors)
+        spot = f.element_pointer(place, FLOAT, int_const(number * tile.target.lanes))
+        loaded.append(f.load(vector(lanes, FLOAT), spot, 4 * lanes))
+    return loaded
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """What is asked for while a tap is added: of A into L1, of B into L2.
+
+    `rows` is what the next tile reads of A, in one piece. `columns` is a part of the next panel of
+    B, of which every step asks for `column_bytes`.
+    """
+
+    rows: Val | None
+    columns: Val
+    column_bytes: Val
+
+
 @dataclass(frozen=True)
 class Extents:
     """Depth of one tap as values: `full` steps without padding, `steps` with it (both i64)."""
@@ -112,11 +143,10 @@ class Extents:
 
 def emit_depth(
     f: FunctionBuilder, tile: Tile, extents: Extents, a: Sequence[Val], b: Val,
-    sums: Sequence[Val], ahead: Val | None,
+    sums: Sequence[Val], ahead: Ahead,
 ) -> tuple[list[Val], Val]:  # fmt: skip
     """Add one tap: `a` points to each row's first element, `b` to the tap's packed steps.
 
-    `ahead` is what the next tile reads of A: it is asked for bit by bit, in every step.
     Returns the new sums and the pointer behind the steps.
     """
     unit = tile.layout.unit
@@ -132,14 +162,13 @@ def emit_depth(
 
 def _loop(
     f: FunctionBuilder, tile: Tile, extents: Extents, a: Sequence[Val], b: Val, sums: list[Val],
-    ahead: Val | None,
+    ahead: Ahead,
 ) -> list[Val]:  # fmt: skip
     """All full steps: several per iteration, then those that are left one by one."""
     steps = tile.steps
     whole = f.binary("and", extents.full, int_const(-steps))
     with f.loop_carrying(int_const(0), whole, steps, sums, "k") as loop:
-        if ahead is not None:
-            _fetch(f, tile, ahead, loop.index)
+        _fetch(f, tile, ahead, loop.index)
         for step in range(steps):
             k = f.binary("add", loop.index, int_const(step))
             loop.next = _step(f, tile, a, b, k, loop.next, step % tile.chains, False)
@@ -156,12 +185,16 @@ def _loop(
     return loop.results
 
 
-def _fetch(f: FunctionBuilder, tile: Tile, ahead: Val, k: Val) -> None:
-    """Ask for as much of `ahead` as the iteration that begins at step `k` reads of A."""
+def _fetch(f: FunctionBuilder, tile: Tile, ahead: Ahead, k: Val) -> None:
+    """Ask for what belongs to the iteration that begins at step `k`."""
+    columns = f.element_pointer(ahead.columns, "i8", f.binary("mul", k, ahead.column_bytes))
+    memory.prefetch(f, columns, level=2)
+    if ahead.rows is None:
+        return
     step_bytes = tile.layout.unit * tile.layout.dtype.size * tile.rows
-    here = f.element_pointer(ahead, "i8", _scaled(f, k, step_bytes))
+    rows = f.element_pointer(ahead.rows, "i8", _scaled(f, k, step_bytes))
     for offset in range(0, tile.steps * step_bytes, memory.LINE):
-        memory.prefetch(f, f.element_pointer(here, "i8", int_const(offset)))
+        memory.prefetch(f, f.element_pointer(rows, "i8", int_const(offset)))
 
 
 def _odd_step(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ranvier.codegen.builder import FunctionBuilder, ModuleWriter, Val, int_const
-from ranvier.codegen.contraction_tile import TileFunction
+from ranvier.codegen.contraction_tile import Part, TileFunction
 from ranvier.codegen.microkernel import Tile, tile_rows
 from ranvier.codegen.row_table import RowTable
 from ranvier.ir import dim as dims
@@ -136,29 +136,38 @@ class RowTiles:
         split: Sequence[_Tiles],
         kind_key: Val,
         place: Sequence[Val],
-        panel: Val,
+        panels: tuple[Val, Val],
+        part: Part | None = None,
     ) -> None:
-        """Compute the rows of `split` in the panel of B at `panel`.
+        """Compute the rows of `split` in a panel of B; `panels` are it and the one after it.
 
         `place` are the leading arguments of the tile functions: operands, scalars, batch, column.
         """
-        for part in split:
-            self._dispatch(f, part, kind_key, place, panel)
+        for tiles in split:
+            self._dispatch(f, tiles, kind_key, place, panels, part)
 
     def _dispatch(
-        self, f: FunctionBuilder, part: _Tiles, kind_key: Val, place: Sequence[Val], panel: Val
+        self,
+        f: FunctionBuilder,
+        tiles: _Tiles,
+        kind_key: Val,
+        place: Sequence[Val],
+        panels: tuple[Val, Val],
+        part: Part | None,
     ) -> None:
         """Call the function of this height, if any tiles are left for it."""
-        key = f.binary("add", part.height, kind_key)
-        key = f.select(f.compare("icmp ne", part.tiles, int_const(0)), key, int_const(0))
+        key = f.binary("add", tiles.height, kind_key)
+        key = f.select(f.compare("icmp ne", tiles.tiles, int_const(0)), key, int_const(0))
         labels = {number: f.label("tiles") for number in self.functions}
         after = f.label("after")
         cases = " ".join(f"i64 {number}, label %{label}" for number, label in labels.items())
         f.raw(f"switch {key}, label %{after} [{cases}]")
-        arguments = [*place, part.first, part.tiles, panel, part.at, part.stride]
+        arguments = [*place, tiles.first, tiles.tiles, *panels, tiles.at, tiles.stride]
         for number, label in labels.items():
             f.begin(label)
-            f.call_void(self.functions[number].symbol, *arguments)
+            function = self.functions[number]
+            extra = part.arguments(f, function.tile, tiles.first) if part is not None else ()
+            f.call_void(function.symbol, *arguments, *extra)
             f.jump(after)
         f.begin(after)
 

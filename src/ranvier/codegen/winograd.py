@@ -138,7 +138,8 @@ class _Kernel:
                 b = self._at(u, number, dims.static(xi_bytes))
                 product = self._at(m, xi, scratch.product_stride)
                 place = (product, *depth, int_const(0), int_const(0))
-                self.tiles.run(f, self.tiles.split(f, rows), kind, place, b)
+                following = f.element_pointer(b, "i8", int_const(dims.static(xi_bytes)))
+                self.tiles.run(f, self.tiles.split(f, rows), kind, place, (b, following))
             f.call_void(self.output.name, *self.arguments, n, first, count, m)
 
     def _at(self, base: Val, index: Val, stride: int) -> Val:

@@ -24,7 +24,15 @@ from ranvier.lowering.expression import (
     relaxed,
 )
 from ranvier.lowering.inline import RULES, Inliner
-from ranvier.lowering.kernels.contraction import BATCH, COLUMN, ROW, TAP, Contraction
+from ranvier.lowering.kernels.contraction import (
+    BATCH,
+    COLUMN,
+    PART_BYTES,
+    ROW,
+    SUM_BYTES,
+    TAP,
+    Contraction,
+)
 from ranvier.lowering.kernels.nest import Store
 from ranvier.lowering.kernels.panels import MAXIMUM_VECTORS
 from ranvier.lowering.nests import in_place_pairs, moved_bytes, operation_count
@@ -133,6 +141,9 @@ def add_contraction(
     tensor = lowering.allocate(epilogue.end)
     inliner = Inliner(lowering, scope, loops=False)
     store, operators = epilogue_store(inliner, root, epilogue, tensor, extents, product, sum_)
+    sums: int | None = None
+    if _is_cut(product, operands):
+        sums = scope.operand(lowering.scratch_of_threads(SUM_BYTES), written=True)
     names = scope.bound | VARIABLES
     renaming = AbstractRenaming(frozenset(names))
     full_panel = MAXIMUM_VECTORS[lowering.target.lanes] * lowering.target.lanes
@@ -159,6 +170,7 @@ def add_contraction(
         operand_count=len(scope.tensors),
         scalars=renaming.names,
         depth_limit=GUARDED_DEPTH if operands.guards else None,
+        sums_operand=sums,
     )
     outputs = product.batches * product.rows * product.columns
     lowering.add_step(
@@ -178,6 +190,15 @@ def add_contraction(
         )
     )
     lowering.tensors[epilogue.end] = tensor
+
+
+def _is_cut(product: Product, operands: Operands) -> bool:
+    """Whether the depth is so long that a panel of B and the rows of A would not stay in L2."""
+    depth, size = product.depth, operands.a.dtype.size
+    if product.taps != 1 or operands.guards or not isinstance(depth, int) or depth % 16:
+        return False
+    row = dims.substitute(operands.row, {TAP: 0})
+    return depth * size >= 2 * PART_BYTES and dims.linear_in(row, ROW) is not None
 
 
 def epilogue_store(

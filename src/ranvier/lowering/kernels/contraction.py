@@ -20,6 +20,9 @@ For every batch b, row m and column n:
   stored.
 - Work is split over threads by rows, by panels or by both, whichever balances best for the shape
   at run time.
+- With `sums_operand` the depth is cut into parts of at most `PART_BYTES`, between which the sums of
+  a block of `SUM_ROWS` rows and `SUM_COLUMNS` columns wait in that operand, of which every thread
+  has its own. There is one tap, rows are linear in m, and 16 divides the depth.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ranvier.ir.dim import Dim
-from ranvier.ir.dtype import DType
+from ranvier.ir.dtype import F32, DType
 from ranvier.lowering.expression import Guard
 from ranvier.lowering.kernels.nest import Store
 from ranvier.lowering.kernels.panels import PanelLayout
@@ -38,6 +41,11 @@ BATCH, ROW, TAP, COLUMN = (
     "$t",
     "$n",
 )  # variables in `row`, guards and stores; no model symbol has a "$"
+
+PART_BYTES = 4096  # of a row of A; 16 columns of B are 64 KB then
+SUM_ROWS = 192
+SUM_COLUMNS = 512
+SUM_BYTES = SUM_ROWS * SUM_COLUMNS * F32.size
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,7 @@ class Contraction:
     operand_count: int
     scalars: tuple[str, ...]
     depth_limit: int | None = None  # with guards and a scalar depth: the largest depth it may have
+    sums_operand: int | None = None  # f32, SUM_BYTES
 
     def layout(self, lanes: int) -> PanelLayout:
         """How B is packed for a target with `lanes` f32 lanes per vector."""
