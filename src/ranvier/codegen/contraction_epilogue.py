@@ -163,7 +163,8 @@ class LongEpilogue:
         contraction, lanes = self.contraction, self.tile.target.lanes
         operands = [f"b{i}" for i in range(contraction.operand_count)]
         parameters = [(name, PTR) for name in operands]
-        parameters += [(name, I64) for name in (*contraction.scalars, BATCH, COLUMN, ROW, "at.rows")]
+        numbers = (*contraction.scalars, BATCH, COLUMN, ROW, "at.rows")
+        parameters += [(name, I64) for name in numbers]
         f = FunctionBuilder(
             module,
             self.symbol,
