@@ -19,7 +19,7 @@ from ranvier.codegen.contraction_panels import Panels
 from ranvier.codegen.contraction_tile import kernel_parameters
 from ranvier.codegen.indices import IndexEmitter
 from ranvier.codegen.microkernel import tile_rows
-from ranvier.codegen.row_table import emit_row_table, linear_row, row_table
+from ranvier.codegen.row_table import emit_row_table, row_table
 from ranvier.codegen.row_tiles import Rows, RowTiles
 from ranvier.codegen.work_split import Share, Work, share
 from ranvier.ir import dim as dims
@@ -44,7 +44,7 @@ class _Kernel:
         self.module, self.name, self.contraction, self.target = module, name, contraction, target
         self.layout = contraction.layout(target.lanes)
         self.rows = tile_rows(self.layout, target)
-        self.linear = linear_row(contraction)
+        self.linear = contraction.linear_row
         self.table = None if self.linear else row_table(contraction, self.rows)
         self.tiles = RowTiles(contraction, name, self.layout, target, self.table)
         parameters = [*kernel_parameters(contraction), ("thread", I64), ("threads", I64)]

@@ -17,14 +17,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ranvier.codegen.builder import FLOAT, I64, FunctionBuilder, Val, int_const
-from ranvier.codegen.contraction_tile import Part, kernel_parameters
+from ranvier.codegen.contraction_part import PART_UNIT, Part
+from ranvier.codegen.contraction_tile import kernel_parameters
 from ranvier.codegen.indices import IndexEmitter
 from ranvier.codegen.row_tiles import Rows, RowTiles
 from ranvier.codegen.work_split import Share
 from ranvier.lowering.kernels.contraction import PART_BYTES, SUM_COLUMNS, SUM_ROWS
 from ranvier.lowering.kernels.panels import PanelLayout
-
-_PART_UNIT = 8  # steps: parts are multiples of it
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ class Panels:
 
     def _part_steps(self, rows: Rows) -> Val:
         """Steps of the largest part; rows that are a single tile use B once and take it whole."""
-        f, layout, unit = self.f, self._layout, int_const(_PART_UNIT)
+        f, layout, unit = self.f, self._layout, int_const(PART_UNIT)
         limit = int_const(PART_BYTES // (layout.unit * layout.dtype.size))
         units = f.ceil_div(self._steps, unit)
         even = f.ceil_div(units, f.ceil_div(self._steps, limit))

@@ -10,66 +10,19 @@ points into the row table instead. Where the depth is cut, the arguments of a `P
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
-from ranvier.codegen import memory
-from ranvier.codegen.builder import (
-    FLOAT,
-    I1,
-    I64,
-    PTR,
-    FunctionBuilder,
-    ModuleWriter,
-    Val,
-    int_const,
-)
+from ranvier.codegen.builder import FLOAT, I64, PTR, FunctionBuilder, ModuleWriter, Val, int_const
 from ranvier.codegen.contraction_epilogue import Epilogue, LongEpilogue, needs_spill
+from ranvier.codegen.contraction_part import Part, emit_part
+from ranvier.codegen.contraction_sum import TileSum
 from ranvier.codegen.indices import IndexEmitter
-from ranvier.codegen.microkernel import (
-    Ahead,
-    Extents,
-    Tile,
-    emit_depth,
-    load_sums,
-    row_pointers,
-    spill_sums,
-    table_pointers,
-    total_sums,
-    zero_sums,
-)
+from ranvier.codegen.microkernel import Extents, Tile
 from ranvier.codegen.row_table import RowTable
-from ranvier.ir import dim as dims
 from ranvier.lowering.kernels.contraction import BATCH, Contraction
 
 _SPILLED_BYTES = 3072  # of sums that wait on the stack for a long epilogue: part of any L1
 _POSITION = ("at.b", "at.n", "at.m", "at.tiles")
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of the depth: `steps` of it, and where the sums of a block of rows wait meanwhile.
-
-    `sums` is [row from number `row` on][column of the panel]; `first` and `last` are i1.
-    """
-
-    steps: Val
-    sums: Val
-    row: Val
-    first: Val
-    last: Val
-
-    PARAMETERS: ClassVar = [
-        ("part.steps", I64), ("part.sums", PTR), ("part.first", I1), ("part.last", I1)
-    ]  # fmt: skip
-
-    def arguments(self, f: FunctionBuilder, tile: Tile, row: Val) -> tuple[Val, ...]:
-        """The arguments of a tile function whose first row is number `row`."""
-        before = f.binary("sub", row, self.row)
-        width = int_const(tile.vectors * tile.target.lanes)
-        sums = f.element_pointer(self.sums, FLOAT, f.binary("mul", before, width))
-        return self.steps, sums, self.first, self.last
 
 
 @dataclass(frozen=True)
@@ -99,71 +52,34 @@ class TileFunction:
         f = FunctionBuilder(
             module, self.symbol, parameters, attributes="nounwind noinline", linkage="internal"
         )
-        environment = {name: f.arg(name) for name in self.contraction.scalars}
-        environment[BATCH] = f.arg("at.b")
-        extents = self._extents(f, environment)
-        stride = f.arg("at.stride")
-        first = [f.arg("at.m"), f.arg("at.rows")]
+        total = TileSum(f, self.contraction, self.tile, self.table)
         if self.contraction.sums_operand is not None:
-            self._emit_part(f)
-        elif not needs_spill(self.contraction):
-            with f.loop_carrying(int_const(0), f.arg("at.tiles"), 1, first, "tile") as loop:
-                m, rows = loop.values
-                epilogue = self._epilogue(f, environment, m)
-                sums = self._sum(f, extents, loop.index, rows, stride, epilogue.first_sums())
-                epilogue.store(total_sums(f, self.tile, sums))
-                loop.next = self._following(f, m, rows, stride)
+            stores = self.contraction.stores
+            emit_part(
+                f, total, LongEpilogue(self.contraction, stores, self.name, self.tile, self.masked)
+            )
+        elif needs_spill(self.contraction):
+            self._emit_spilling(f, total)
         else:
-            self._emit_spilling(f, environment, extents, first)
+            self._emit_storing(f, total)
         f.ret()
         f.finish()
 
-    def _emit_part(self, f: FunctionBuilder) -> None:
-        """The sums of all tiles stay in memory; the epilogue stores them after the last part."""
-        tile, stride = self.tile, f.arg("at.stride")
-        size = tile.rows * tile.vectors * tile.target.lanes
-        steps = f.arg("part.steps")
-        extents = Extents(dims.symbol("$part") * (8 * tile.layout.unit), steps, steps)
-        first = [f.arg("at.rows"), f.arg("part.sums")]
+    def _emit_storing(self, f: FunctionBuilder, total: TileSum) -> None:
+        """The sums stay in registers until they are stored."""
+        environment = self._environment(f)
+        extents, first = self._extents(f, environment), [f.arg("at.m"), f.arg("at.rows")]
         with f.loop_carrying(int_const(0), f.arg("at.tiles"), 1, first, "tile") as loop:
-            rows, place = loop.values
-            sums = self._sum(f, extents, loop.index, rows, stride, self._sums_before(f, place))
-            spill_sums(f, tile, total_sums(f, tile, sums), place)
-            loop.next = [
-                f.element_pointer(rows, "i8", f.binary("mul", stride, int_const(tile.rows))),
-                f.element_pointer(place, FLOAT, int_const(size)),
-            ]
-        with f.when(f.arg("part.last"), "store"):
-            count = f.binary("mul", f.arg("at.tiles"), int_const(tile.rows))
-            stores = self.contraction.stores
-            long = LongEpilogue(self.contraction, stores, self.name, tile, self.masked)
-            long.call(f, f.arg("at.m"), count, f.arg("part.sums"))
+            m, rows = loop.values
+            epilogue = self._epilogue(f, environment, m)
+            epilogue.store(total.emit(extents, loop.index, rows, epilogue.first_sums()))
+            loop.next = self._following(f, m, rows)
 
-    def _sums_before(self, f: FunctionBuilder, place: Val) -> list[Val]:
-        """What the parts before have summed up; zero in the first part."""
-        zeros = zero_sums(self.tile)
-        load, after, origin = f.label("load"), f.label("after"), f.block
-        f.branch(f.arg("part.first"), after, load)
-        f.begin(load)
-        loaded = load_sums(f, self.tile, place)
-        f.jump(after)
-        f.begin(after)
-        sums = [
-            f.phi(zero.type, (zero, origin), (sum_, load))
-            for zero, sum_ in zip(zeros, loaded, strict=False)
-        ]
-        return sums + zeros[len(sums) :]
-
-    def _emit_spilling(
-        self,
-        f: FunctionBuilder,
-        environment: dict[str, Val],
-        extents: Extents,
-        first: Sequence[Val],
-    ) -> None:
+    def _emit_spilling(self, f: FunctionBuilder, total: TileSum) -> None:
         """The sums of some tiles go to the stack, then the long epilogue stores them."""
-        stride, lanes = f.arg("at.stride"), self.tile.target.lanes
-        size = self.tile.rows * self.tile.vectors * lanes
+        environment = self._environment(f)
+        extents, first = self._extents(f, environment), [f.arg("at.m"), f.arg("at.rows")]
+        size = self.tile.rows * self.tile.vectors * self.tile.target.lanes
         most = max(1, _SPILLED_BYTES // (4 * size))
         spill = f.emit(f"alloca [{most * size} x float], align 64", PTR)
         tiles = f.arg("at.tiles")
@@ -173,75 +89,35 @@ class TileFunction:
             with f.loop_carrying(int_const(0), count, 1, group.values, "tile") as loop:
                 m, rows = loop.values
                 epilogue = self._epilogue(f, environment, m)
-                index = f.binary("add", group.index, loop.index)
-                sums = self._sum(f, extents, index, rows, stride, epilogue.first_sums())
-                sums = total_sums(f, self.tile, sums)
+                number = f.binary("add", group.index, loop.index)
+                sums = total.emit(extents, number, rows, epilogue.first_sums())
                 place = f.binary("mul", loop.index, int_const(size))
                 epilogue.spill(sums, f.element_pointer(spill, FLOAT, place))
-                loop.next = self._following(f, m, rows, stride)
+                loop.next = self._following(f, m, rows)
             epilogue = self._epilogue(f, environment, group.values[0])
             epilogue.store_spilled(f.binary("mul", count, int_const(self.tile.rows)), spill)
             group.next = loop.results
 
+    def _environment(self, f: FunctionBuilder) -> dict[str, Val]:
+        environment = {name: f.arg(name) for name in self.contraction.scalars}
+        return {**environment, BATCH: f.arg("at.b")}
+
     def _epilogue(self, f: FunctionBuilder, environment: dict[str, Val], m: Val) -> Epilogue:
         return Epilogue(f, self.contraction, self.tile, self.masked, environment, m, self.name)
 
-    def _following(self, f: FunctionBuilder, m: Val, rows: Val, stride: Val) -> list[Val]:
+    def _following(self, f: FunctionBuilder, m: Val, rows: Val) -> list[Val]:
         """The first row of the tile after this one, and where it is found."""
-        ahead = int_const(self.tile.rows)
+        ahead, stride = int_const(self.tile.rows), f.arg("at.stride")
         return [
             f.binary("add", m, ahead),
             f.element_pointer(rows, PTR, ahead) if self.table
             else f.element_pointer(rows, "i8", f.binary("mul", stride, ahead)),
         ]  # fmt: skip
 
-    def _extents(self, f: FunctionBuilder, environment: Mapping[str, Val]) -> Extents:
-        index, layout = IndexEmitter(f, dict(environment), None), self.tile.layout
+    def _extents(self, f: FunctionBuilder, environment: dict[str, Val]) -> Extents:
+        index, layout = IndexEmitter(f, environment, None), self.tile.layout
         full = index.scalar(layout.depth // layout.unit)
         return Extents(layout.depth, full, index.scalar(layout.steps_per_tap))
-
-    def _sum(
-        self,
-        f: FunctionBuilder,
-        extents: Extents,
-        index: Val,
-        rows: Val,
-        stride: Val,
-        sums: list[Val],
-    ) -> list[Val]:
-        """Add up the depth for tile number `index`, whose rows are found at `rows`."""
-        tile, panel = self.tile, f.arg("at.panel")
-        if self.table is None:
-            pointers = row_pointers(f, tile.rows, rows, stride)
-            fetches = tile.chains == 1 and not needs_spill(self.contraction)
-            fetches &= self.contraction.sums_operand is None
-            following = f.element_pointer(pointers[-1], "i8", stride) if fetches else None
-            ahead = self._ahead(f, extents, index, 1, following)
-            return emit_depth(f, tile, extents, pointers, panel, sums, ahead)[0]
-        taps, span = self.table.taps, int_const(self.table.capacity)
-        before = f.binary("mul", index, int_const(taps))
-        first = [panel, rows, *sums]
-        with f.loop_carrying(int_const(0), int_const(taps), 1, first, "tap") as loop:
-            panel, entry, *sums = loop.values
-            pointers = table_pointers(f, tile.rows, entry)
-            number = f.binary("add", before, loop.index)
-            ahead = self._ahead(f, extents, number, taps, None)
-            sums, panel = emit_depth(f, tile, extents, pointers, panel, sums, ahead)
-            loop.next = [panel, f.element_pointer(entry, PTR, span), *sums]
-        return loop.results[2:]
-
-    def _ahead(
-        self, f: FunctionBuilder, extents: Extents, number: Val, taps: int, rows: Val | None
-    ) -> Ahead:
-        """What is asked for in tap `number` of all tiles: a line of the next panel per iteration.
-
-        It ends where the whole panel has been asked for.
-        """
-        line = memory.LINE // self.tile.steps
-        asks = f.compare("icmp ult", number, int_const(taps * self.tile.step_bytes // line))
-        step = f.select(asks, int_const(line), int_const(0))
-        offset = f.binary("mul", f.binary("mul", number, extents.steps), step)
-        return Ahead(rows, f.opaque(f.element_pointer(f.arg("at.next"), "i8", offset)), step)
 
 
 def kernel_parameters(contraction: Contraction) -> list[tuple[str, str]]:

@@ -6,7 +6,8 @@ Tails go byte by byte through volatile accesses: LLVM would make calls of these 
 from __future__ import annotations
 
 MEMORY_FUNCTIONS = """
-define hidden ptr @memcpy(ptr %to, ptr %from, i64 %size) #0 {
+; Forward, every block read before it is written: the target may lie before the source it overlaps.
+define internal ptr @ranvier_copy(ptr %to, ptr %from, i64 %size) #0 {
 entry:
   %wide = and i64 %size, -32
   br label %block
@@ -36,6 +37,11 @@ done:
   ret ptr %to
 }
 
+define hidden ptr @memcpy(ptr %to, ptr %from, i64 %size) #0 {
+  %copied = tail call ptr @ranvier_copy(ptr %to, ptr %from, i64 %size)
+  ret ptr %copied
+}
+
 ; Forward when the target lies before the source or clear of it, else backward byte by byte.
 define hidden ptr @memmove(ptr %to, ptr %from, i64 %size) #0 {
 entry:
@@ -45,16 +51,8 @@ entry:
   %clear = icmp uge i64 %distance, %size
   br i1 %clear, label %forward, label %backward
 forward:
-  %j = phi i64 [ 0, %entry ], [ %j.next, %forward.body ]
-  %left = icmp ult i64 %j, %size
-  br i1 %left, label %forward.body, label %done
-forward.body:
-  %source = getelementptr inbounds i8, ptr %from, i64 %j
-  %b = load volatile i8, ptr %source
-  %target = getelementptr inbounds i8, ptr %to, i64 %j
-  store volatile i8 %b, ptr %target
-  %j.next = add nuw i64 %j, 1
-  br label %forward
+  %copied = tail call ptr @ranvier_copy(ptr %to, ptr %from, i64 %size)
+  ret ptr %copied
 backward:
   %k = phi i64 [ %size, %entry ], [ %k.next, %backward.body ]
   %some = icmp ne i64 %k, 0

@@ -24,16 +24,6 @@ _UNROLLED_TAPS = 64
 _LANES = 8  # rows computed at once
 
 
-def linear_row(contraction: Contraction) -> tuple[Dim, Dim] | None:
-    """(stride, start) in elements if row m is at `stride * m + start`, unguarded, or None."""
-    row = contraction.row
-    if contraction.taps == 1:
-        row = dims.substitute(row, {TAP: 0})
-    if contraction.guards or dims.depends_on(row, [TAP]):
-        return None
-    return dims.linear_in(row, ROW)
-
-
 @dataclass(frozen=True)
 class RowTable:
     """A table of pointers [tap][row of the block] on the stack, `capacity` rows per tap."""

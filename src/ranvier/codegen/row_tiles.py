@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ranvier.codegen.builder import FunctionBuilder, ModuleWriter, Val, int_const
-from ranvier.codegen.contraction_tile import Part, TileFunction
+from ranvier.codegen.contraction_part import Part
+from ranvier.codegen.contraction_tile import TileFunction
 from ranvier.codegen.microkernel import Tile, tile_rows
 from ranvier.codegen.row_table import RowTable
 from ranvier.ir import dim as dims

@@ -6,7 +6,7 @@ maps become scalars too, so layers that differ only in size share one kernel.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ranvier.ir import dim as dims
@@ -141,9 +141,6 @@ def add_contraction(
     tensor = lowering.allocate(epilogue.end)
     inliner = Inliner(lowering, scope, loops=False)
     store, operators = epilogue_store(inliner, root, epilogue, tensor, extents, product, sum_)
-    sums: int | None = None
-    if _is_cut(product, operands):
-        sums = scope.operand(lowering.scratch_of_threads(SUM_BYTES), written=True)
     names = scope.bound | VARIABLES
     renaming = AbstractRenaming(frozenset(names))
     full_panel = MAXIMUM_VECTORS[lowering.target.lanes] * lowering.target.lanes
@@ -170,8 +167,10 @@ def add_contraction(
         operand_count=len(scope.tensors),
         scalars=renaming.names,
         depth_limit=GUARDED_DEPTH if operands.guards else None,
-        sums_operand=sums,
     )
+    if _is_cut(kernel, product.depth):
+        sums = scope.operand(lowering.scratch_of_threads(SUM_BYTES), written=True)
+        kernel = replace(kernel, sums_operand=sums, operand_count=len(scope.tensors))
     outputs = product.batches * product.rows * product.columns
     lowering.add_step(
         Step(
@@ -192,13 +191,11 @@ def add_contraction(
     lowering.tensors[epilogue.end] = tensor
 
 
-def _is_cut(product: Product, operands: Operands) -> bool:
+def _is_cut(kernel: Contraction, depth: Dim) -> bool:
     """Whether the depth is so long that a panel of B and the rows of A would not stay in L2."""
-    depth, size = product.depth, operands.a.dtype.size
-    if product.taps != 1 or operands.guards or not isinstance(depth, int) or depth % 16:
+    if kernel.taps != 1 or kernel.linear_row is None or not isinstance(depth, int) or depth % 16:
         return False
-    row = dims.substitute(operands.row, {TAP: 0})
-    return depth * size >= 2 * PART_BYTES and dims.linear_in(row, ROW) is not None
+    return depth * kernel.a_dtype.size >= 2 * PART_BYTES
 
 
 def epilogue_store(

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
 from ranvier.ir.dtype import F32, DType
 from ranvier.lowering.expression import Guard
@@ -68,6 +69,14 @@ class Contraction:
     scalars: tuple[str, ...]
     depth_limit: int | None = None  # with guards and a scalar depth: the largest depth it may have
     sums_operand: int | None = None  # f32, SUM_BYTES
+
+    @property
+    def linear_row(self) -> tuple[Dim, Dim] | None:
+        """(stride, start) in elements if row m is at `stride * m + start`, unguarded, or None."""
+        row = dims.substitute(self.row, {TAP: 0}) if self.taps == 1 else self.row
+        if self.guards or dims.depends_on(row, [TAP]):
+            return None
+        return dims.linear_in(row, ROW)
 
     def layout(self, lanes: int) -> PanelLayout:
         """How B is packed for a target with `lanes` f32 lanes per vector."""
