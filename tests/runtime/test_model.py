@@ -16,6 +16,7 @@ import pytest
 import ranvier
 from ranvier.artifact.format import Target, TensorSpec, Tree
 from ranvier.errors import ArtifactError, InputError, RanvierError, TargetError
+from ranvier.runtime import context, results
 from ranvier.runtime import group as groups
 from ranvier.runtime.model import Model
 from tests.runtime.conftest import expected
@@ -49,6 +50,17 @@ def test_results_are_new_arrays(model: Model) -> None:
     kept = first.copy()
     model(rows(5) + 1)
     np.testing.assert_array_equal(first, kept)
+
+
+def test_memory_of_large_results_is_used_again(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (results, context):
+        monkeypatch.setattr(module, "KEPT_FROM", 1024)
+    with ranvier.load(tiny, cores=1) as model:
+        places = {model(rows(1000)).ctypes.data for _ in range(4)}
+        kept = [model(rows(n)) for n in (700, 800, 900, 1000, 999)]
+        assert len(places) == 1
+    for result in kept:
+        np.testing.assert_array_equal(result, expected(rows(len(result))))
 
 
 def test_any_layout_of_the_input(model: Model) -> None:

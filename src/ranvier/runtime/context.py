@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from ranvier.runtime.group import aligned_words
 from ranvier.runtime.mapping import address_of
 from ranvier.runtime.plan import Plan
 from ranvier.runtime.pool import function_address, physical_bytes
+from ranvier.runtime.results import KEPT_FROM
 
 _CONTEXT_WORDS = 32
 _POOL_WORD = 7
@@ -39,11 +41,13 @@ class CallContext:
         table: its table of buffers.
         inputs: (buffer, input) numbers.
         outputs: shape, dtype and buffer numbers of every output.
+        has_large_outputs: whether `ResultMemory` keeps the memory of any.
         arena: address that the temporaries point into.
     """
 
     __slots__ = (
-        "_temporaries", "address", "arena", "dims", "inputs", "outputs", "plan", "table", "words",
+        "_temporaries", "address", "arena", "dims", "has_large_outputs", "inputs", "outputs",
+        "plan", "table", "words",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +83,9 @@ class CallContext:
             )
             for number, (shape, dtype) in enumerate(zip(plan.output_shapes, dtypes, strict=True))
         ]
+        self.has_large_outputs = any(
+            math.prod(shape) * dtype.itemsize >= KEPT_FROM for shape, dtype, _ in self.outputs
+        )
         self._temporaries = tuple(plan.offsets.items())
         for number, buffer in enumerate(buffers):
             if buffer.kind == "weight":

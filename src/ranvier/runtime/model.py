@@ -27,6 +27,7 @@ from ranvier.runtime.open_outputs import OpenOutputs
 from ranvier.runtime.plan import Plan, Planner
 from ranvier.runtime.pool import Pool
 from ranvier.runtime.profile import Profile, order_ticks
+from ranvier.runtime.results import ResultMemory
 from ranvier.runtime.signature import Signature
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ class Model:
         self._contexts: OrderedDict[Shapes, CallContext] = OrderedDict()
         self._call = groups.native_call(code)
         self._pool = Pool(len(program.reserved))
+        self._results = ResultMemory(len(manifest.outputs))
         self._open = OpenOutputs(manifest, program) if program.computed else None
         self._foreign: ForeignSteps | None = None
         if any(step.foreign is not None for step in program.steps):
@@ -150,7 +152,8 @@ class Model:
 
         Arrays are contiguous C order in the dtypes of `inputs`; anything with `__array__` or
         `__dlpack__` is accepted, and copied where its layout, alignment or byte order differs.
-        Results are new NumPy arrays (bf16: uint16 bits).
+        Results are NumPy arrays of their own (bf16: uint16 bits). The memory of large ones is
+        used again once nothing refers to it.
 
         Raises:
             InputError: the arguments do not fit the signature.
@@ -198,10 +201,10 @@ class Model:
         symbols = self._signature.solve(shapes)
         context = self._new_context(self._plans().plan(symbols, self.cores.count, keep=True))
         arena, address = groups.aligned_words(context.plan.arena_bytes // 8 + 1)
-        outputs = self._empty_outputs(context)
         group = self._group
         with group.lock:
             self._prepare()
+            outputs = self._empty_outputs(context)
             context.bind_arena(address)
             self._launch(context, [address_of(array) for array in arrays], outputs)
             context.check_faults(self._program)
@@ -270,6 +273,7 @@ class Model:
             self._contexts.clear()
             self._weights = {}
             self._pool.release()
+            self._results.release()
         if not already:
             groups.release(self._group)
 
@@ -350,6 +354,8 @@ class Model:
     def _empty_outputs(self, context: CallContext) -> list[Array]:
         if self._open is not None:
             return self._open.memory(context.plan, context.outputs)
+        if context.has_large_outputs:
+            return [self._results.empty(shape, dtype) for shape, dtype, _ in context.outputs]
         return [np.empty(shape, dtype) for shape, dtype, _ in context.outputs]
 
     def _finish(
