@@ -22,8 +22,8 @@ class ResultMemory:
     """Blocks of memory that results lie in.
 
     What is freed in large blocks goes back to the system, which zeroes every page before it hands
-    it out again; on virtual machines it may even go back to the host. Writing 200 MB of logits to
-    new memory took GPT-2 twice as long as the product that computes them.
+    it out again, and on virtual machines perhaps to the host: the product of GPT-2 that writes 206
+    MB of logits takes twice as long where the host has to provide the pages.
 
     A result is a view of its block, and so is every array that is derived from it: a block to which
     nothing else refers is free. Not thread-safe: the caller holds a lock.
