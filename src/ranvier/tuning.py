@@ -29,6 +29,7 @@ GAIN = 1.03  # how many times faster a candidate has to be measured before a sit
 NOTICEABLE = 0.002  # least gain of a site, as a share of the whole call
 ROUNDS = 12  # turns of each program; sites compare their fastest turn
 SECONDS = 1.0  # per candidate; at least three rounds are made
+_DECIDED = ("winograd", "depthfirst")  # kernels that are a choice of a schedule
 
 Compile = Callable[[LoweringOptions], Compiled]
 Inputs = Mapping[str, object]
@@ -116,7 +117,7 @@ class _Sites:
         before, after = _site_seconds(base, ends), _site_seconds(other, ends)
         noticeable = NOTICEABLE * sum(before.values())
         # Elsewhere the programs do the same, whatever the clock says.
-        decided = _tiled_sites(base[0], ends) | _tiled_sites(other[0], ends)
+        decided = _decided_sites(base[0], ends) | _decided_sites(other[0], ends)
         for end in (end for end in ends if end in decided):
             gain = before[end] / max(after[end], 1e-9)
             best = max(GAIN, self._gains.get(end.label, (0.0, candidate))[0])
@@ -160,15 +161,15 @@ def _common_ends(base: Profile, other: Profile) -> list[_End]:
     return common
 
 
-def _tiled_sites(profile: Profile, ends: Sequence[_End]) -> set[_End]:
-    """Sites with a Winograd convolution, which is all that schedules decide about."""
+def _decided_sites(profile: Profile, ends: Sequence[_End]) -> set[_End]:
+    """Sites with a kernel that schedules decide about."""
     found: set[_End] = set()
-    tiled = False
+    decided = False
     for end, step in zip(_ends(profile), profile.steps, strict=True):
-        tiled |= step.kernel.startswith("winograd")
+        decided |= step.kernel.startswith(_DECIDED)
         if end in ends:
-            found |= {end} if tiled else set()
-            tiled = False
+            found |= {end} if decided else set()
+            decided = False
     return found
 
 

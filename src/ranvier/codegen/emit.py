@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ranvier.codegen.attention import emit_attention
 from ranvier.codegen.builder import ModuleWriter
 from ranvier.codegen.compact import emit_compact
 from ranvier.codegen.contraction import emit_contraction
+from ranvier.codegen.depth_first import emit_depth_first
 from ranvier.codegen.depthwise import emit_depthwise
 from ranvier.codegen.nest import emit_nest
 from ranvier.codegen.run import DimTable, emit_run
@@ -20,6 +21,7 @@ from ranvier.lowering.kernels.attention import Attention
 from ranvier.lowering.kernels.compact import Compact
 from ranvier.lowering.kernels.contraction import Contraction
 from ranvier.lowering.kernels.control import CONTROL
+from ranvier.lowering.kernels.depth_first import DepthFirst
 from ranvier.lowering.kernels.depthwise import Depthwise
 from ranvier.lowering.kernels.foreign import Foreign
 from ranvier.lowering.kernels.nest import Nest
@@ -42,6 +44,14 @@ EMITTERS: dict[type, Emitter] = {  # kernel description -> code generator
 }
 
 
+def _kernels(program: Program) -> Iterator[Kernel]:
+    """The kernels of all steps, those of a chain before it."""
+    for step in program.steps:
+        if isinstance(step.kernel, DepthFirst):
+            yield from (link.kernel for link in step.kernel.links)
+        yield step.kernel
+
+
 @dataclass(frozen=True)
 class EmittedProgram:
     """LLVM IR of a program, the dims that its context holds, and the name of each step's kernel."""
@@ -57,15 +67,17 @@ def emit_program(
     """Generate the code of all steps; `progress` hears the name of every new kernel."""
     module = ModuleWriter(target.triple)
     names: dict[Kernel, str] = {}
-    for step in program.steps:
-        if step.kernel in names:
+    for kernel in _kernels(program):
+        if kernel in names:
             continue
-        if isinstance(step.kernel, (*CONTROL, Foreign)):
-            names[step.kernel] = type(step.kernel).__name__.lower()
+        if isinstance(kernel, (*CONTROL, Foreign)):
+            names[kernel] = type(kernel).__name__.lower()
             continue
-        name = f"{type(step.kernel).__name__.lower()}_{len(names)}"
-        names[step.kernel] = name
-        EMITTERS[type(step.kernel)](module, name, step.kernel, target)
+        name = names[kernel] = f"{type(kernel).__name__.lower()}_{len(names)}"
+        if isinstance(kernel, DepthFirst):
+            emit_depth_first(module, name, kernel, [names[link.kernel] for link in kernel.links])
+        else:
+            EMITTERS[type(kernel)](module, name, kernel, target)
         if progress is not None:
             progress(name)
     table = DimTable()

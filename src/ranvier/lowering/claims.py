@@ -19,6 +19,7 @@ from ranvier.ir.dim import Dim
 from ranvier.lowering.kernels.attention import Attention
 from ranvier.lowering.kernels.contraction import Contraction
 from ranvier.lowering.kernels.control import MARKS, Reserve
+from ranvier.lowering.kernels.depth_first import DepthFirst
 from ranvier.lowering.kernels.depthwise import Depthwise
 from ranvier.lowering.kernels.nest import Nest
 from ranvier.lowering.kernels.winograd import Winograd
@@ -27,7 +28,7 @@ from ranvier.lowering.program import Buffer, Counters, Pieces, Program, Step
 THREADS = dims.symbol("threads", 1)  # the size of the core group, known at run time
 _PIECE_WORK = 1 << 20  # operations plus twice the bytes moved: about 10 microseconds
 _LINE_WORDS = 8  # counters in a cache line, which belongs to one thread
-_SHARED = (Nest, Contraction, Winograd, Depthwise, Attention)
+_SHARED = (Nest, Contraction, Winograd, Depthwise, DepthFirst, Attention)
 
 
 def share_steps(program: Program) -> None:

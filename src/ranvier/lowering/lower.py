@@ -22,6 +22,7 @@ from ranvier.ir.graph import Graph, Node, TensorType, Value
 from ranvier.lowering import attend, compact, concat, contract, control, convolve, scatter, sort
 from ranvier.lowering.barriers import place_barriers
 from ranvier.lowering.claims import THREADS, share_steps
+from ranvier.lowering.depth_first import fuse_chains
 from ranvier.lowering.epilogue import Epilogue, is_contraction, plan_epilogues
 from ranvier.lowering.foreign import lower_foreign, require_outermost
 from ranvier.lowering.inline import HAS_REDUCTION, RULES, VIEWS, Inliner, row_major
@@ -87,7 +88,9 @@ def lower(graph: Graph, target: Target, options: LoweringOptions | None = None) 
         raise UnsupportedOperatorError(_describe_missing(missing))
     require_outermost(graph)
     program = Program(computed=computed_symbols(graph))
-    Lowering(graph, target, options or LoweringOptions(), program).run()
+    options = options or LoweringOptions()
+    Lowering(graph, target, options, program).run()
+    program.steps = fuse_chains(program, target, options)
     program.steps = place_barriers(join_reservations(program.steps))
     share_steps(program)
     return program

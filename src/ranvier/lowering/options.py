@@ -12,18 +12,27 @@ class Schedule:
 
     Attributes:
         winograd_tile: outputs per side of a Winograd tile; 0 computes the convolution directly.
+        depth_first: whether a chain of products of pixels around a depthwise convolution is
+            computed band by band.
     """
 
     winograd_tile: int | None = None
+    depth_first: bool | None = None
 
     def __str__(self) -> str:
-        if self.winograd_tile is None:
-            return "cost model"
-        tile = self.winograd_tile
-        return f"winograd tile {tile}x{tile}" if tile else "direct convolution"
+        decisions = []
+        if self.winograd_tile is not None:
+            tile = self.winograd_tile
+            decisions.append(f"winograd tile {tile}x{tile}" if tile else "direct convolution")
+        if self.depth_first is not None:
+            decisions.append("depth first" if self.depth_first else "layer by layer")
+        return ", ".join(decisions) or "cost model"
 
 
-CANDIDATES = (Schedule(winograd_tile=0), Schedule(winograd_tile=2), Schedule(winograd_tile=4))
+CANDIDATES = (
+    Schedule(winograd_tile=0), Schedule(winograd_tile=2), Schedule(winograd_tile=4),
+    Schedule(depth_first=False), Schedule(depth_first=True),
+)  # fmt: skip
 """What tuning tries, one decision at a time."""
 
 

@@ -15,6 +15,7 @@ from ranvier.lowering.kernels.attention import Attention
 from ranvier.lowering.kernels.compact import Compact
 from ranvier.lowering.kernels.contraction import Contraction
 from ranvier.lowering.kernels.control import Control
+from ranvier.lowering.kernels.depth_first import DepthFirst
 from ranvier.lowering.kernels.depthwise import Depthwise
 from ranvier.lowering.kernels.foreign import Foreign
 from ranvier.lowering.kernels.nest import Nest
@@ -23,8 +24,8 @@ from ranvier.lowering.kernels.sort import Sort
 from ranvier.lowering.kernels.winograd import Winograd
 
 Kernel = (
-    Nest | Contraction | Winograd | Depthwise | Attention | Scatter | Sort | Compact | Control
-    | Foreign
+    Nest | Contraction | Winograd | Depthwise | DepthFirst | Attention | Scatter | Sort | Compact
+    | Control | Foreign
 )  # fmt: skip
 
 

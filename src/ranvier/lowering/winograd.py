@@ -40,6 +40,7 @@ from ranvier.lowering.products import (
 )
 from ranvier.lowering.program import Step, Tensor
 from ranvier.lowering.scope import KernelScope
+from ranvier.lowering.typical import typical
 from ranvier.target import Target
 
 if TYPE_CHECKING:
@@ -50,7 +51,6 @@ _GAIN = 1.1  # how many times faster it has to look
 # The cost model counts multiply-adds of whole vectors. Measured with `benchmarks.kernels.winograd`:
 _TRANSFORM = 5.0  # per element of V or M
 _BYTE = 0.2  # per byte of weights: time to read them, and what they take in files and memory
-_TYPICAL_SIZE = 224  # what a symbol in the height or width of an image is taken for
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ def choose_tile(lowering: Lowering, root: Node, epilogue: Epilogue) -> int | Non
     if kernel != width or channels < lowering.target.lanes or x.dtype not in (F32, BF16):
         return None
     images, _, *size = root.result.shape
-    height, width = (_typical(n, _TYPICAL_SIZE) for n in size)
-    batch = _typical(images, 1)
+    height, width = map(typical, size)
+    batch = typical(images, 1)
     layer = _Layer(batch, height, width, channels, columns, kernel, x.dtype, lowering.target)
     tiles = _TILES.get(kernel, ())
     asked = lowering.options.schedule_of(epilogue.end.name).winograd_tile
@@ -116,15 +116,6 @@ def choose_tile(lowering: Lowering, root: Node, epilogue: Epilogue) -> int | Non
 
 def _to_integer(node: Node) -> bool:
     return node.op == "cast" and node.result.dtype.is_integer
-
-
-def _typical(dim: Dim, size: int) -> int:
-    """`dim` with every symbol at `size`, or as near to it as its range allows; at least 1."""
-    values = {}
-    for name, symbol in dims.symbols(dim).items():
-        low, high = symbol.bounds()
-        values[name] = max(min(size, size if high is None else high), low or 0)
-    return max(dims.evaluate(dim, values), 1)
 
 
 def lower_winograd(lowering: Lowering, root: Node, epilogue: Epilogue, tile: int) -> None:

@@ -1,0 +1,132 @@
+"""Code of the depth-first kernel (`lowering/kernels/depth_first.py`).
+
+for band of this thread:
+    move the rows of the window that are needed again to its beginning
+    call the kernels of the chain, each as the only thread
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ranvier.codegen.builder import I1, I64, PTR, FunctionBuilder, ModuleWriter, Val, int_const
+from ranvier.codegen.indices import IndexEmitter
+from ranvier.ir.dim import Polynomial
+from ranvier.lowering.kernels.depth_first import (
+    BEGIN,
+    END,
+    FRESH,
+    IMAGE,
+    ROWS,
+    DepthFirst,
+    Window,
+    Y,
+)
+
+
+def emit_depth_first(
+    module: ModuleWriter, name: str, kernel: DepthFirst, functions: Sequence[str]
+) -> None:
+    """Add the function `name` to the module; `functions` are those of the chain's kernels."""
+    _Emitter(module, name, kernel, functions).emit()
+
+
+@dataclass
+class _Emitter:
+    module: ModuleWriter
+    name: str
+    kernel: DepthFirst
+    functions: Sequence[str]
+    f: FunctionBuilder = field(init=False)
+
+    def __post_init__(self) -> None:
+        k = self.kernel
+        parameters = [(f"b{i}", PTR) for i in range(k.operand_count)]
+        parameters += [(scalar, I64) for scalar in k.scalars]
+        parameters += [("thread", I64), ("threads", I64)]
+        self.f = FunctionBuilder(self.module, self.name, parameters)
+        self.environment = {scalar: self.f.arg(scalar) for scalar in k.scalars}
+        self.index = IndexEmitter(self.f, self.environment, None)
+
+    def emit(self) -> None:
+        f, k = self.f, self.kernel
+        images, bands, height = map(self.index.scalar, (k.images, k.bands, k.out_height))
+        begin, end = self._share(f.binary("mul", images, bands))
+        nothing = [int_const(0), int_const(0)]
+        with f.loop_carrying(begin, end, 1, nothing, "band") as loop:
+            image = f.binary("udiv", loop.index, bands)
+            number = f.binary("urem", loop.index, bands)
+            y, below = (
+                f.binary("udiv", f.binary("mul", height, part), bands)
+                for part in (number, f.binary("add", number, int_const(1)))
+            )
+            first, last = self._window(y, below)
+            begins = [
+                f.compare("icmp eq", *pair)
+                for pair in ((loop.index, begin), (number, int_const(0)))
+            ]
+            kept = self._kept(f.binary("or", *begins), loop.values, first)
+            self._call({
+                IMAGE: image, Y: y, ROWS: f.binary("sub", below, y),
+                BEGIN: first, FRESH: f.binary("add", first, kept), END: last,
+            })  # fmt: skip
+            loop.next = [first, last]
+        f.ret()
+        f.finish()
+
+    def _share(self, bands: Val) -> tuple[Val, Val]:
+        """This thread's bands of all images."""
+        f, thread, threads = self.f, self.f.arg("thread"), self.f.arg("threads")
+        ends = (thread, f.binary("add", thread, int_const(1)))
+        begin, end = (f.binary("udiv", f.binary("mul", bands, part), threads) for part in ends)
+        return begin, end
+
+    def _window(self, y: Val, below: Val) -> tuple[Val, Val]:
+        """The input rows inside the image that output rows `y` to before `below` need."""
+        f, k, stride = self.f, self.kernel, int_const(self.kernel.stride)
+        above, height = self.index.scalar(k.above), self.index.scalar(k.height)
+        reach = (k.kernel_height - 1) * k.dilation + 1 - k.stride
+        top = f.binary("sub", f.binary("mul", y, stride), above)
+        bottom = f.binary("sub", f.binary("mul", below, stride), above)
+        bottom = f.binary("add", bottom, int_const(reach))
+        first = self._minimum(self._maximum(top, int_const(0)), height)
+        return first, self._maximum(self._minimum(bottom, height), first)
+
+    def _kept(self, is_new: Val, before: Sequence[Val], first: Val) -> Val:
+        """Move what the band before has left of the window, unless it is new; its rows."""
+        f, window = self.f, self.kernel.window
+        if window is None:
+            return int_const(0)
+        old_first, old_last = before
+        common = self._maximum(f.binary("sub", old_last, first), int_const(0))
+        kept = f.select(is_new, int_const(0), common)
+        with f.when(f.compare("icmp ne", kept, int_const(0)), "move"):
+            self._move(window, f.binary("sub", first, old_first), kept)
+        return kept
+
+    def _move(self, window: Window, first: Val, count: Val) -> None:
+        """Rows `first` ... of the window to its beginning."""
+        f, row_bytes = self.f, self.index.scalar(window.row_bytes)
+        to = f.arg(f"b{window.operand}")
+        source = f.element_pointer(to, "i8", f.binary("mul", first, row_bytes))
+        size = f.binary("mul", count, row_bytes)
+        f.call_void("llvm.memmove.p0.p0.i64", to, source, size, int_const(0, I1))
+
+    def _call(self, band: dict[Polynomial, Val]) -> None:
+        """Call the kernels of the chain with what `Link` says, for the variables of a band."""
+        f, variables = self.f, {str(name): value for name, value in band.items()}
+        index = IndexEmitter(f, {**self.environment, **variables}, None)
+        for link, function in zip(self.kernel.links, self.functions, strict=True):
+            pointers = [
+                f.element_pointer(f.arg(f"b{operand}"), "i8", index.scalar(offset))
+                for operand, offset in link.operands
+            ]
+            scalars = map(index.scalar, link.scalars)
+            f.call_void(function, *pointers, *scalars, int_const(0), int_const(1))
+
+    def _minimum(self, a: Val, b: Val) -> Val:
+        return self.f.call("llvm.smin.i64", I64, a, b)
+
+    def _maximum(self, a: Val, b: Val) -> Val:
+        return self.f.call("llvm.smax.i64", I64, a, b)
