@@ -109,6 +109,40 @@ def test_views_compose(golden: Callable[[str], None]) -> None:
     golden(apply(text, Canonicalize()))
 
 
+def test_rows_of_products_keep_their_dims(golden: Callable[[str], None]) -> None:
+    """A linear layer as `addmm` computes it, behind attention with heads, and what follows it."""
+    text = body("""input %x: f32[n, 5, 2, 3]
+        input %w: f32[6, 8]
+        input %bias: f32[8]
+        %rows: f32[5*n, 6] = reshape(%x) {shape=(<5*n>, 6)}
+        %product: f32[5*n, 8] = matmul(%rows, %w) @ "model.py:1"
+        %sum: f32[5*n, 8] = add(%product, %bias)
+        %back: f32[n, 5, 8] = reshape(%sum) {shape=(<n>, 5, 8)}
+        %y: f32[n, 5, 8] = gelu(%back) {approximate="none"}
+    """)
+    golden(apply(text, Canonicalize()))
+
+
+ROWS_KEPT = {
+    "two readers": """%b: f32[n, 2, 4] = reshape(%p) {shape=(<n>, 2, 4)}
+        %c: f32[2*n, 4] = exp(%p)
+        %d: f32[n, 2, 4] = reshape(%c) {shape=(<n>, 2, 4)}
+        %y: f32[n, 2, 4] = add(%b, %d)""",
+    "other columns": "%y: f32[n, 8] = reshape(%p) {shape=(<n>, 8)}",
+}
+
+
+@pytest.mark.parametrize("lines", ROWS_KEPT.values(), ids=ROWS_KEPT)
+def test_rows_stay_flat(lines: str) -> None:
+    text = body(f"""input %x: f32[n, 2, 3]
+        input %w: f32[3, 4]
+        %rows: f32[2*n, 3] = reshape(%x) {{shape=(<2*n>, 3)}}
+        %p: f32[2*n, 4] = matmul(%rows, %w)
+        {lines}""")
+    after = apply(text, Canonicalize())
+    assert "matmul(%rows, %w)" in after
+
+
 def test_numbers_become_scalars_and_broadcasts_go(golden: Callable[[str], None]) -> None:
     text = body("""input %x: f32[n, 2, 3]
         %c: f32[2, 1] = constant() {value=tensor[0.5, 0.5]}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ranvier.ir.graph import Graph
 from ranvier.passes.activation_rules import ACTIVATIONS, BOUNDS
 from ranvier.passes.elementwise_rules import BROADCASTS, IDENTITIES
+from ranvier.passes.flattened_rows import FLATTENED_ROWS
 from ranvier.passes.gather_rules import GATHERS
 from ranvier.passes.rewrite import rewrite
 from ranvier.passes.view_rules import VIEWS
@@ -24,4 +25,6 @@ class Canonicalize:
 
     def __call__(self, graph: Graph) -> Graph:
         """The canonical graph."""
-        return rewrite(graph, IDENTITIES, BROADCASTS, VIEWS, GATHERS, BOUNDS, ACTIVATIONS)
+        return rewrite(
+            graph, IDENTITIES, BROADCASTS, VIEWS, FLATTENED_ROWS, GATHERS, BOUNDS, ACTIVATIONS
+        )
