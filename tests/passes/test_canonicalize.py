@@ -202,3 +202,13 @@ def test_large_results_are_not_folded() -> None:
         %y: f32[1000, 1000] = exp(%a)
     """)
     assert nodes(apply(text, FoldConstants())) == ["broadcast", "exp"]
+
+
+def test_a_lone_row_stays_a_matrix() -> None:
+    """A product has no operand of rank 1."""
+    text = body("""input %x: f32[3]
+        input %w: f32[3, 4]
+        %row: f32[1, 3] = reshape(%x) {shape=(1, 3)}
+        %p: f32[1, 4] = matmul(%row, %w)
+        %y: f32[4] = reshape(%p) {shape=(4,)}""")
+    assert "matmul(%row, %w)" in apply(text, Canonicalize())

@@ -16,9 +16,9 @@ from ranvier.passes.rewrite import Match, Table
 def unflatten(m: Match) -> Value | None:
     """The layer on rows as they were."""
     node, rows = m.producer(m.x), m.result.shape[:-1]
-    if node is None or node.op == "reshape" or m.result.shape[-1:] != m.x.shape[-1:]:
+    if node is None or node.op == "reshape" or not rows:
         return None
-    if not _has_rows(m, m.x, rows):
+    if m.result.shape[-1:] != m.x.shape[-1:] or not _has_rows(m, m.x, rows):
         return None
     return m.become(node.op, *_operands(m, node, rows), **node.attributes)
 
