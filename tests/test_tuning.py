@@ -21,6 +21,7 @@ from tests.lowering.native import NATIVE
 
 pytestmark = pytest.mark.needs("llvmlite")
 
+FAST = ("winograd", "depthfirst")
 DIRECT = LoweringOptions(schedule=Schedule(winograd_tile=0))
 
 
@@ -50,6 +51,22 @@ def convolution() -> Graph:
     return b.finish([b.add("relu", y)])
 
 
+def chain() -> Graph:
+    b = GraphBuilder("chain")
+    y = b.input("x", TensorType(F32, (1, 8, 10, 10)))
+    for shape, groups, pad in (
+        ((32, 8, 1, 1), 1, 0),
+        ((32, 1, 3, 3), 32, 1),
+        ((8, 32, 1, 1), 1, 0),
+    ):
+        weight = np.random.default_rng(0).standard_normal(shape, np.float32)
+        y = b.add(
+            "conv", y, b.constant(weight, F32), strides=(1, 1), padding=((pad, pad),) * 2,
+            dilations=(1, 1), groups=groups,
+        )  # fmt: skip
+    return b.finish([y])
+
+
 def product() -> Graph:
     b = GraphBuilder("product")
     x = b.input("x", TensorType(F32, (8, 16)))
@@ -66,18 +83,16 @@ def tune(graph: Graph, options: LoweringOptions) -> tuple[Compiled, tuning.Tunin
 
 
 @pytest.fixture
-def winograd_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+def choices_win(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps take as long as on a quiet machine, which tests do not have."""
 
     def seconds(profile: Profile) -> NDArray[np.float64]:
-        return np.asarray(
-            [1.0 if step.kernel.startswith("winograd") else 2.0 for step in profile.steps]
-        )
+        return np.asarray([1.0 if step.kernel.startswith(FAST) else 2.0 for step in profile.steps])
 
     monkeypatch.setattr(Profile, "step_seconds", property(seconds))
 
 
-@pytest.mark.usefixtures("winograd_wins")
+@pytest.mark.usefixtures("choices_win")
 def test_a_slow_choice_is_found_and_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "_call_times", lambda *_: (2.0, 1.0))
     compiled, found = tune(convolution(), DIRECT)
@@ -88,6 +103,17 @@ def test_a_slow_choice_is_found_and_replaced(monkeypatch: pytest.MonkeyPatch) ->
     assert f"{found.tuned_ms:.3f} ms" in str(found)
 
 
+@pytest.mark.usefixtures("choices_win")
+def test_a_chain_is_computed_depth_first_where_that_is_faster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The cost model leaves so small a chain as it is."""
+    monkeypatch.setattr(tuning, "_call_times", lambda *_: (2.0, 1.0))
+    compiled, found = tune(chain(), LoweringOptions())
+    assert list(found.schedules.values()) == ["depth first"]
+    assert compiled.report.kernel_counts.get("depthfirst") == 1
+
+
 def test_without_alternatives_the_program_stays() -> None:
     compiled, found = tune(product(), LoweringOptions())
     assert found.schedules == {}
@@ -96,7 +122,7 @@ def test_without_alternatives_the_program_stays() -> None:
     assert "choices stay" in str(found)
 
 
-@pytest.mark.usefixtures("winograd_wins")
+@pytest.mark.usefixtures("choices_win")
 def test_a_program_that_turns_out_slower_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "_call_times", lambda *_: (1.0, 1.5))
     compiled, found = tune(convolution(), DIRECT)
