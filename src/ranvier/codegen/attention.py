@@ -18,7 +18,6 @@ from ranvier.codegen.attention_packing import pack_keys, pack_queries, pack_valu
 from ranvier.codegen.builder import (
     FLOAT,
     I1,
-    I64,
     PTR,
     FunctionBuilder,
     ModuleWriter,
@@ -28,6 +27,7 @@ from ranvier.codegen.builder import (
     vector,
 )
 from ranvier.codegen.expression import ExpressionEmitter, Lanes
+from ranvier.codegen.kernel_parameters import THREAD_PARAMETERS, kernel_parameters
 from ranvier.errors import CompileError
 from ranvier.ir.dtype import BF16, F32
 from ranvier.lowering.kernels.attention import (
@@ -49,10 +49,7 @@ def emit_attention(module: ModuleWriter, name: str, kernel: Attention, target: T
     """
     if kernel.dtype not in (F32, BF16):
         raise CompileError(f"attention reads f32 or bf16, not {kernel.dtype}")
-    parameters = [(f"b{i}", PTR) for i in range(kernel.operand_count)]
-    parameters += [(scalar, I64) for scalar in kernel.scalars]
-    parameters += [("thread", I64), ("threads", I64)]
-    f = FunctionBuilder(module, name, parameters)
+    f = FunctionBuilder(module, name, kernel_parameters(kernel) + THREAD_PARAMETERS)
     maxima = f.emit(f"alloca [{QUERY_ROWS} x float], align 64", PTR)
     totals = f.emit(f"alloca [{QUERY_ROWS} x float], align 64", PTR)
     frame = Frame(f, target, kernel)

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 
 from ranvier.codegen.builder import I64, PTR, FunctionBuilder, ModuleWriter, Val, int_const
 from ranvier.codegen.contraction_panels import Panels
-from ranvier.codegen.contraction_tile import kernel_parameters
 from ranvier.codegen.indices import IndexEmitter
+from ranvier.codegen.kernel_parameters import THREAD_PARAMETERS, kernel_parameters
 from ranvier.codegen.microkernel import tile_rows
 from ranvier.codegen.row_table import emit_row_table, row_table
 from ranvier.codegen.row_tiles import Rows, RowTiles
@@ -47,7 +47,7 @@ class _Kernel:
         self.linear = contraction.linear_row
         self.table = None if self.linear else row_table(contraction, self.rows)
         self.tiles = RowTiles(contraction, name, self.layout, target, self.table)
-        parameters = [*kernel_parameters(contraction), ("thread", I64), ("threads", I64)]
+        parameters = kernel_parameters(contraction) + THREAD_PARAMETERS
         self.f = FunctionBuilder(module, name, parameters)
         self.environment = {name: self.f.arg(name) for name in contraction.scalars}
         self.index = IndexEmitter(self.f, self.environment, None)

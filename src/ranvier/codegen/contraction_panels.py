@@ -18,8 +18,8 @@ from functools import cached_property
 
 from ranvier.codegen.builder import FLOAT, I64, FunctionBuilder, Val, int_const
 from ranvier.codegen.contraction_part import PART_UNIT, Part
-from ranvier.codegen.contraction_tile import kernel_parameters
 from ranvier.codegen.indices import IndexEmitter
+from ranvier.codegen.kernel_parameters import kernel_parameters
 from ranvier.codegen.row_tiles import Rows, RowTiles
 from ranvier.codegen.work_split import Share
 from ranvier.lowering.kernels.contraction import PART_BYTES, SUM_COLUMNS, SUM_ROWS

@@ -17,6 +17,7 @@ from ranvier.codegen.contraction_epilogue import Epilogue, LongEpilogue, needs_s
 from ranvier.codegen.contraction_part import Part, emit_part
 from ranvier.codegen.contraction_sum import TileSum
 from ranvier.codegen.indices import IndexEmitter
+from ranvier.codegen.kernel_parameters import kernel_parameters
 from ranvier.codegen.microkernel import Extents, Tile
 from ranvier.codegen.row_table import RowTable
 from ranvier.lowering.kernels.contraction import BATCH, Contraction
@@ -118,9 +119,3 @@ class TileFunction:
         index, layout = IndexEmitter(f, environment, None), self.tile.layout
         full = index.scalar(layout.depth // layout.unit)
         return Extents(layout.depth, full, index.scalar(layout.steps_per_tap))
-
-
-def kernel_parameters(contraction: Contraction) -> list[tuple[str, str]]:
-    """Operand pointers and scalars, as in the calling convention."""
-    operands = [(f"b{i}", PTR) for i in range(contraction.operand_count)]
-    return operands + [(name, I64) for name in contraction.scalars]

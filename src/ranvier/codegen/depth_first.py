@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ranvier.codegen.builder import I1, I64, PTR, FunctionBuilder, ModuleWriter, Val, int_const
+from ranvier.codegen.builder import I1, I64, FunctionBuilder, ModuleWriter, Val, int_const
 from ranvier.codegen.indices import IndexEmitter
+from ranvier.codegen.kernel_parameters import THREAD_PARAMETERS, kernel_parameters
 from ranvier.ir.dim import Polynomial
 from ranvier.lowering.kernels.depth_first import (
     BEGIN,
@@ -42,9 +43,7 @@ class _Emitter:
 
     def __post_init__(self) -> None:
         k = self.kernel
-        parameters = [(f"b{i}", PTR) for i in range(k.operand_count)]
-        parameters += [(scalar, I64) for scalar in k.scalars]
-        parameters += [("thread", I64), ("threads", I64)]
+        parameters = kernel_parameters(k) + THREAD_PARAMETERS
         self.f = FunctionBuilder(self.module, self.name, parameters)
         self.environment = {scalar: self.f.arg(scalar) for scalar in k.scalars}
         self.index = IndexEmitter(self.f, self.environment, None)

@@ -41,6 +41,7 @@ from ranvier.codegen.builder import (
 )
 from ranvier.codegen.depthwise_epilogue import Channels, Epilogue
 from ranvier.codegen.depthwise_geometry import Geometry, Line, Sizes, Tile
+from ranvier.codegen.kernel_parameters import THREAD_PARAMETERS, kernel_parameters
 from ranvier.codegen.math_context import Context
 from ranvier.codegen.scalar_ops import LONG
 from ranvier.errors import CompileError
@@ -95,9 +96,7 @@ class _Emitter:
 
     def __post_init__(self) -> None:
         k = self.kernel
-        parameters = [(f"b{i}", PTR) for i in range(k.operand_count)]
-        parameters += [(scalar, I64) for scalar in k.scalars]
-        parameters += [("thread", I64), ("threads", I64)]
+        parameters = kernel_parameters(k) + THREAD_PARAMETERS
         self.f = FunctionBuilder(self.module, self.name, parameters)
         self.lanes = self.target.lanes
         self.vector = vector(self.lanes, FLOAT)

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ranvier.codegen.builder import I64, PTR, FunctionBuilder, ModuleWriter, Val, int_const
+from ranvier.codegen.builder import FunctionBuilder, ModuleWriter, Val, int_const
 from ranvier.codegen.indices import IndexEmitter
+from ranvier.codegen.kernel_parameters import THREAD_PARAMETERS, kernel_parameters
 from ranvier.codegen.row_tiles import Rows, RowTiles
 from ranvier.codegen.winograd_input import InputTransform
 from ranvier.codegen.winograd_output import OutputTransform
@@ -52,12 +53,9 @@ class _Kernel:
         self.input = InputTransform(kernel, f"{name}.in", target, self.scratch)
         self.output = OutputTransform(kernel, f"{name}.out", target, self.layout, self.scratch)
         self.tiles = self._product()
-        operands = [(f"b{i}", PTR) for i in range(kernel.operand_count)]
-        scalars = [(scalar, I64) for scalar in kernel.scalars]
-        self.f = FunctionBuilder(
-            module, name, [*operands, *scalars, ("thread", I64), ("threads", I64)]
-        )
-        self.arguments = [self.f.arg(parameter) for parameter, _ in (*operands, *scalars)]
+        parameters = kernel_parameters(kernel)
+        self.f = FunctionBuilder(module, name, parameters + THREAD_PARAMETERS)
+        self.arguments = [self.f.arg(parameter) for parameter, _ in parameters]
 
     def _product(self) -> RowTiles:
         """One xi: rows of V times a panel of U, stored side by side in M.

@@ -15,6 +15,7 @@ from ranvier.codegen import memory
 from ranvier.codegen.builder import I64, PTR, FunctionBuilder, ModuleWriter, Val, int_const, vector
 from ranvier.codegen.constant_matrix import multiply
 from ranvier.codegen.indices import IndexEmitter, lane_steps
+from ranvier.codegen.kernel_parameters import kernel_parameters
 from ranvier.codegen.math_context import Context
 from ranvier.codegen.row_table import zero_row
 from ranvier.codegen.winograd_tiles import TileNumbers
@@ -37,8 +38,7 @@ class InputTransform:
     def emit(self, module: ModuleWriter) -> None:
         """Write the function into `module`."""
         kernel = self.kernel
-        parameters = [(f"b{i}", PTR) for i in range(kernel.operand_count)]
-        parameters += [(name, I64) for name in kernel.scalars]
+        parameters = kernel_parameters(kernel)
         parameters += [("at.first", I64), ("at.count", I64), ("at.v", PTR)]
         f = FunctionBuilder(
             module, self.name, parameters, attributes="nounwind noinline", linkage="internal"

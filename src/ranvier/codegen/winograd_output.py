@@ -23,6 +23,7 @@ from ranvier.codegen.constant_matrix import multiply
 from ranvier.codegen.contraction_epilogue import row_free, run_time_mask
 from ranvier.codegen.expression import ExpressionEmitter
 from ranvier.codegen.indices import IndexEmitter, Lanes
+from ranvier.codegen.kernel_parameters import kernel_parameters
 from ranvier.codegen.winograd_tiles import Place, TileNumbers
 from ranvier.lowering.kernels.contraction import BATCH, COLUMN, ROW
 from ranvier.lowering.kernels.panels import PanelLayout
@@ -43,8 +44,7 @@ class OutputTransform:
     def emit(self, module: ModuleWriter) -> None:
         """Write the function into `module`."""
         kernel, lanes = self.kernel, self.target.lanes
-        parameters = [(f"b{i}", PTR) for i in range(kernel.operand_count)]
-        parameters += [(name, I64) for name in kernel.scalars]
+        parameters = kernel_parameters(kernel)
         parameters += [("at.n", I64), ("at.first", I64), ("at.count", I64), ("at.m", PTR)]
         f = FunctionBuilder(
             module, self.name, parameters, attributes="nounwind noinline", linkage="internal"

@@ -8,9 +8,9 @@ for the last. Of the window that the band before has left, rows that are needed 
 beginning, so that every row is computed once per share of the work.
 
 - The kernels of the chain are ordinary ones, described for a single band: `Link` says with what
-  pointers and scalars each is called, in terms of the chain's scalars and of these variables:
-- `image`, and of its output the `rows` rows from row `y` on: the band;
-- of its input the rows from `begin` to before `end`: the window. Rows before `fresh` are there.
+  pointers and scalars each is called, in terms of the chain's scalars and of the variables of a
+  band. The band is the `rows` rows from row `y` on of the output of `image`. The window is the rows
+  of the input from `begin` to before `end`, of which those before `fresh` are there already.
 - Work is split evenly over threads by bands.
 """
 
