@@ -16,7 +16,7 @@ define install
 	touch $@
 endef
 
-.PHONY: demo demo-ocr test test-all lint types unit clean
+.PHONY: demo demo-ocr test test-all test-emulated lint types unit clean
 .PHONY: bench bench-startup bench-scaling bench-report
 .PHONY: run-bench run-bench-startup run-bench-scaling run-bench-report
 
@@ -33,6 +33,11 @@ test: lint types unit
 # The tests marked slow too.
 test-all: UNIT :=
 test-all: test
+
+# The code of all targets, also of those that this CPU lacks.
+test-emulated: $(VENV)/stamp-test
+	$(BIN)/python -m pytest --emulate --numprocesses $(JOBS) --dist worksteal $(UNIT) \
+		tests/codegen tests/lowering tests/test_emulation.py tests/test_zoo_models.py
 
 lint: $(VENV)/stamp-test
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="rewrite tests/golden/ from what the code does"
     )
+    parser.addoption(
+        "--emulate", action="store_true", help="test targets that this CPU lacks, too, emulated"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--emulate"):
+        from tests.emulation import emulation
+
+        emulated = ExitStack()
+        emulated.enter_context(emulation())
+        config.add_cleanup(emulated.close)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,7 +17,7 @@ from ranvier.ir.graph import Graph, GraphBuilder, TensorType
 from ranvier.lowering.options import CANDIDATES, LoweringOptions, Schedule
 from ranvier.runtime.profile import Profile
 from ranvier.target import TARGETS
-from tests.lowering.native import NATIVE
+from tests.targets import NATIVE
 
 pytestmark = pytest.mark.needs("llvmlite")
 

@@ -10,33 +10,45 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from ranvier.codegen.builder import ModuleWriter
-from ranvier.target import TARGETS, Target
+from ranvier.target import Target
+from tests.emulation import BASE, SUPPORT, emulated, is_emulated
 
 llvm.initialize_native_target()
 llvm.initialize_native_asmprinter()
 
 
-def host_targets() -> list[Target]:
-    """The targets whose features this CPU has."""
-    features = llvm.get_host_cpu_features()
-    return [t for t in TARGETS.values() if all(features.get(name, False) for name in t.features)]
+def assembly(writer: ModuleWriter, target: Target) -> str:
+    """The target's assembly of a module, on any machine."""
+    module = llvm.parse_assembly(str(writer))
+    return _optimize(module, target).emit_assembly(module)
+
+
+def _optimize(module: llvm.ModuleRef, target: Target) -> llvm.TargetMachine:
+    module.verify()
+    machine = llvm.Target.from_triple(target.triple).create_target_machine(
+        cpu=target.cpu, features=target.feature_string, opt=3, reloc="pic", codemodel="small"
+    )
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.loop_vectorization = options.slp_vectorization = False
+    options.loop_unrolling = False
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    return machine
 
 
 class Compiled:
-    """The functions of a module, callable on arrays and integers."""
+    """The functions of a module, callable on arrays and integers.
 
-    def __init__(self, writer: ModuleWriter, target: Target) -> None:
+    Code for a target that this machine lacks is emulated, and with `emulate` any.
+    """
+
+    def __init__(self, writer: ModuleWriter, target: Target, emulate: bool = False) -> None:
         module = llvm.parse_assembly(str(writer))
-        module.verify()
-        machine = llvm.Target.from_triple(target.triple).create_target_machine(
-            cpu=target.cpu, features=target.feature_string, opt=3, reloc="pic", codemodel="small"
-        )
-        options = llvm.create_pipeline_tuning_options(speed_level=2)
-        options.loop_vectorization = options.slp_vectorization = False
-        options.loop_unrolling = False
-        builder = llvm.create_pass_builder(machine, options)
-        builder.getModulePassManager().run(module, builder)
-        self.assembly = machine.emit_assembly(module)
+        if emulate or is_emulated(target):
+            module = llvm.parse_assembly(emulated(str(writer)))
+            module.link_in(llvm.parse_assembly(SUPPORT))
+            target = BASE
+        machine = _optimize(module, target)
         self._engine = llvm.create_mcjit_compiler(module, machine)
         self._engine.finalize_object()
 

@@ -25,7 +25,8 @@ from ranvier.lowering.kernels.attention import (
 )
 from ranvier.lowering.kernels.nest import Store
 from ranvier.target import Target
-from tests.codegen.jit import Compiled, host_targets
+from tests.codegen.jit import Compiled
+from tests.targets import HOST
 
 Doubles = npt.NDArray[np.float64]
 SCALARS = ("B", "SQ", "SK")
@@ -34,7 +35,7 @@ OUTER, QUERY, KEY, DEPTH, ROW = (
     dims.symbol(name)
     for name in (attention.OUTER, attention.QUERY, attention.KEY, attention.DEPTH, attention.ROW)
 )
-TARGETS = pytest.mark.parametrize("target", host_targets(), ids=lambda t: t.name)
+TARGETS = pytest.mark.parametrize("target", HOST, ids=lambda t: t.name)
 DTYPES = pytest.mark.parametrize("dtype", [F32, BF16], ids=str)
 ADDED = Apply("add", (Accumulator(), Access(3, QUERY * SK + KEY, F32)), F32)
 HEADS = 3
@@ -227,7 +228,7 @@ def test_special_values(target: Target, dtype: DType) -> None:
 
 
 def test_negative_scale_without_mask_and_no_work() -> None:
-    target = host_targets()[-1]
+    target = HOST[-1]
     kernel = describe(8, 8, scale=-0.5)
     compiled = compile_kernel(kernel, target)
     check(compiled, kernel, target, 1, 13, 21)
@@ -239,7 +240,7 @@ def test_negative_scale_without_mask_and_no_work() -> None:
 
 def test_mask_as_a_condition() -> None:
     """A boolean mask is a `where` in the mask expression."""
-    target = host_targets()[-1]
+    target = HOST[-1]
     far = Apply("less", (Access(3, QUERY * SK + KEY, F32), Literal(0.0, F32)), BOOL)
     chosen = Apply("where", (far, Literal(float("-inf"), F32), Accumulator()), F32)
     kernel = describe(16, 16, mask=chosen)
@@ -253,7 +254,7 @@ def test_mask_as_a_condition() -> None:
 
 
 def test_other_types_are_refused() -> None:
-    target = host_targets()[0]
+    target = HOST[0]
     with pytest.raises(CompileError, match="f64"):
         emit_attention(ModuleWriter(target.triple), "k", describe(8, 8, F64), target)
 

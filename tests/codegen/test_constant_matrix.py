@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from ranvier.codegen.builder import FLOAT, I64, PTR, FunctionBuilder, ModuleWriter, int_const
 from ranvier.codegen.constant_matrix import Row, multiply
 from ranvier.lowering.kernels.winograd import transforms
-from tests.codegen.jit import Compiled, host_targets
+from tests.codegen.jit import Compiled
+from tests.targets import HOST
 
-TARGETS = host_targets()
-if not TARGETS:
+if not HOST:
     pytest.skip("this CPU runs none of the targets", allow_module_level=True)
 coefficients = st.sampled_from([Fraction(n, 2) for n in range(-4, 5)])
 rows = st.lists(coefficients, min_size=4, max_size=4).filter(any)
@@ -23,7 +23,7 @@ rows = st.lists(coefficients, min_size=4, max_size=4).filter(any)
 
 def emitted(matrix: list[Row]) -> ModuleWriter:
     """`void @k(ptr x, ptr y, i64 thread, i64 threads)`: y = matrix @ x."""
-    module = ModuleWriter(TARGETS[0].triple)
+    module = ModuleWriter(HOST[0].triple)
     f = FunctionBuilder(module, "k", [("x", PTR), ("y", PTR), ("thread", I64), ("threads", I64)])
     x, y = f.arg("x"), f.arg("y")
     operands = [
@@ -47,7 +47,7 @@ def operations(matrix: list[Row]) -> int:
 def test_product(matrix: list[Row]) -> None:
     x = np.array([1.0, -3.0, 16.0, 5.0], np.float32)
     y = np.zeros(len(matrix), np.float32)
-    Compiled(emitted(matrix), TARGETS[0])("k", [x, y])
+    Compiled(emitted(matrix), HOST[0])("k", [x, y])
     np.testing.assert_allclose(y, np.array(matrix, float) @ x, rtol=1e-6, atol=1e-5)
 
 

@@ -28,7 +28,7 @@ from ranvier.lowering.kernels.contraction import (
 from ranvier.lowering.kernels.nest import Store
 from ranvier.lowering.kernels.panels import PanelLayout
 from ranvier.lowering.packing import pack
-from ranvier.target import Target
+from ranvier.target import TARGETS, Target
 from tests.codegen.contraction_cases import (
     B,
     M,
@@ -42,15 +42,15 @@ from tests.codegen.contraction_cases import (
     single,
     values,
 )
-from tests.codegen.jit import Compiled, host_targets
+from tests.codegen.jit import assembly
+from tests.targets import HOST
 
-TARGETS = host_targets()
-if not TARGETS:
+if not HOST:
     pytest.skip("this CPU runs none of the targets", allow_module_level=True)
 FEW = settings(
     max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
-targets = st.sampled_from(TARGETS)
+targets = st.sampled_from(HOST)
 dtypes = st.sampled_from([BF16, F32])
 extents = st.integers(1, 40)
 symbolic_names = st.sets(st.sampled_from(["batches", "rows", "columns", "depth"])).map(sorted)
@@ -69,7 +69,7 @@ def test_matmul(
     case.check(target, rows * columns + depth, threads)
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize("target", HOST, ids=lambda t: t.name)
 @pytest.mark.parametrize("dtype", [BF16, F32], ids=str)
 @pytest.mark.parametrize("columns", [1, 4, 8, 24, 40, 72, 120])
 def test_last_vectors_that_are_half_full(target: Target, dtype: DType, columns: int) -> None:
@@ -77,14 +77,14 @@ def test_last_vectors_that_are_half_full(target: Target, dtype: DType, columns: 
         Matmul(1, rows, columns, depth, dtype, dtype).check(target, columns, 1)
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize("target", HOST, ids=lambda t: t.name)
 @pytest.mark.parametrize("rows", [1, 2, 5, 49, 197])
 def test_threads_share_large_work(target: Target, rows: int) -> None:
     for threads in (2, 3, 4):
         Matmul(1, rows, 192, 256).check(target, rows, threads)
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize("target", HOST, ids=lambda t: t.name)
 @pytest.mark.parametrize("dtype", [BF16, F32], ids=str)
 @pytest.mark.parametrize("shape", [(1, 40), (7, 600), (SUM_ROWS + 5, 72), (13, SUM_COLUMNS + 1)])
 def test_depth_cut_into_parts(target: Target, dtype: DType, shape: tuple[int, int]) -> None:
@@ -97,11 +97,11 @@ def test_depth_cut_into_parts(target: Target, dtype: DType, shape: tuple[int, in
 
 def test_inner_loop_of_a_part_reads_rows_and_panels_alone() -> None:
     """No instruction but what the step needs, counting and asking ahead."""
-    target = next(t for t in TARGETS if t.name == "x86-64-v3")
+    target = TARGETS["x86-64-v3"]
     module = ModuleWriter(target.triple)
     case = Matmul(1, 60, 64, 4096, F32, cut=True)
     emit_contraction(module, "k", case.contraction(target.lanes), target)
-    text = Compiled(module, target).assembly
+    text = assembly(module, target)
     body = text[text.index("\nk.r6v2f:") :]
     loops = re.findall(r"^(\.LBB\w+):\n((?:\t.*\n)+?)\tj\w+\t\1$", body, re.MULTILINE)
     (inner,) = (code for _, code in loops[:1] if "vfmadd" in code)
@@ -196,13 +196,13 @@ def test_convolution(case: Conv, target: Target, dtype: DType, output: DType, th
     case.check(target, dtype, output, threads)
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize("target", HOST, ids=lambda t: t.name)
 def test_convolution_with_more_taps_than_are_unrolled(target: Target) -> None:
     Conv(1, 13, 12, 1, 4, 20, (9, 9), 1, 4, 1).check(target, BF16, F32, 1)
     Conv(1, 9, 9, 2, 5, 7, (11, 11), 2, 5, 1).check(target, BF16, BF16, 2)
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize("target", HOST, ids=lambda t: t.name)
 @pytest.mark.parametrize("dtype", [BF16, F32], ids=str)
 @pytest.mark.parametrize("columns", [75, 64, 24, 5])
 def test_epilogue(target: Target, dtype: DType, columns: int) -> None:
@@ -257,14 +257,14 @@ def test_depth_zero_stores_the_bias() -> None:
     )
     bias, out = np.arange(columns, dtype=np.float32), np.zeros((3, columns), np.float32)
     empty = np.zeros(64, np.uint16)
-    run(contraction, TARGETS[-1], [empty, aligned(empty), out, bias], [0], 1)
+    run(contraction, HOST[-1], [empty, aligned(empty), out, bias], [0], 1)
     np.testing.assert_array_equal(out, np.broadcast_to(bias, out.shape))
 
 
 @pytest.mark.parametrize("extents", [(0, 5), (2, 0)])
 def test_nothing_to_do(extents: tuple[int, int]) -> None:
     batches, rows = extents
-    Matmul(batches, rows, 16, 4, symbolic=("batches", "rows")).check(TARGETS[-1], 0, 2)
+    Matmul(batches, rows, 16, 4, symbolic=("batches", "rows")).check(HOST[-1], 0, 2)
 
 
 def test_rows_that_cannot_be_addressed_are_errors() -> None:
@@ -277,7 +277,7 @@ def test_rows_that_cannot_be_addressed_are_errors() -> None:
     )
     for contraction in (unknown, open_depth):
         with pytest.raises(CompileError, match=r"static number of taps|bounded depth"):
-            emit_contraction(ModuleWriter("x86_64"), "k", contraction, TARGETS[-1])
+            emit_contraction(ModuleWriter("x86_64"), "k", contraction, HOST[-1])
 
 
 @pytest.mark.parametrize("dtype", [BF16, F32], ids=str)
@@ -311,7 +311,7 @@ def test_pack_refuses_what_does_not_fit() -> None:
         pack(np.zeros((1, 4, 4), np.float32), layout)
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize("target", TARGETS.values(), ids=lambda t: t.name)
 @pytest.mark.parametrize("dtype", [BF16, F32], ids=str)
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_inner_loops_do_not_touch_the_stack(target: Target, dtype: DType, kernel: int) -> None:
@@ -322,7 +322,7 @@ def test_inner_loops_do_not_touch_the_stack(target: Target, dtype: DType, kernel
     emit_contraction(module, "k", contraction, target)
     layout = contraction.layout(target.lanes)
     name = f"k.r{tile_rows(layout, target)}v{layout.vectors}f"
-    text = Compiled(module, target).assembly
+    text = assembly(module, target)
     body = text[text.index(f"\n{name}:") : text.index(".Lfunc_end", text.index(f"\n{name}:"))]
     loops = re.findall(r"^(\.LBB\w+):\n((?:\t.*\n)+?)\tj\w+\t\1$", body, re.MULTILINE)
     inner = [code for _, code in loops if "vdpbf16ps" in code or "vfmadd" in code]
@@ -331,7 +331,7 @@ def test_inner_loops_do_not_touch_the_stack(target: Target, dtype: DType, kernel
 
 
 def test_columns_of_whole_panels_need_no_partial_kinds() -> None:
-    target = TARGETS[-1]
+    target = HOST[-1]
     panels = dims.symbol("panels")
     columns, stores = panels * 64, result_rows(M * panels * 64, F32)
     contraction = Contraction(1, 7, columns, 1, 6, 0, 1, F32, M * 6, (), 0, stores, 3, ("panels",))

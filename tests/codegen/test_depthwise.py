@@ -28,7 +28,8 @@ from ranvier.lowering.kernels.depthwise import (
 )
 from ranvier.lowering.kernels.nest import Store
 from ranvier.target import Target
-from tests.codegen.jit import Compiled, host_targets
+from tests.codegen.jit import Compiled
+from tests.targets import HOST
 
 Floats = npt.NDArray[np.float32]
 SCALARS = ("N", "H", "W", "HO", "WO", "BLOCKS")
@@ -37,7 +38,7 @@ IMAGE, ROW, COLUMN, CHANNEL = (
     dims.symbol(name)
     for name in (depthwise.IMAGE, depthwise.ROW, depthwise.COLUMN, depthwise.CHANNEL)
 )
-TARGETS = pytest.mark.parametrize("target", host_targets(), ids=lambda t: t.name)
+TARGETS = pytest.mark.parametrize("target", HOST, ids=lambda t: t.name)
 
 
 @dataclass(frozen=True)
@@ -233,7 +234,7 @@ def test_operands_that_move_with_the_column(target: Target, out_dtype: DType) ->
 
 
 def test_no_work_writes_nothing() -> None:
-    target = host_targets()[0]
+    target = HOST[0]
     compiled = compile_kernel(describe(Geometry()), target)
     out = np.full(64, 7, np.float32)
     empty = np.zeros(64, np.float32)
@@ -243,7 +244,7 @@ def test_no_work_writes_nothing() -> None:
 
 
 def test_other_types_are_refused() -> None:
-    target = host_targets()[0]
+    target = HOST[0]
     with pytest.raises(CompileError, match="f64"):
         emit_depthwise(ModuleWriter(target.triple), "k", describe(Geometry(), F64), target)
 

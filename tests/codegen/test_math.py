@@ -12,9 +12,10 @@ from ranvier.ir.dtype import F32, F64, DType
 from ranvier.lowering.expression import Access, Apply, Loop
 from ranvier.lowering.kernels.nest import Nest, Store
 from ranvier.target import Target
-from tests.codegen.jit import Compiled, host_targets
+from tests.codegen.jit import Compiled
+from tests.targets import HOST
 
-TARGETS = [t for t in host_targets() if t.name != "x86-64-v4-bf16"]
+TARGETS = [t for t in HOST if t.name != "x86-64-v4-bf16"]
 SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, 2.0, -2.0, 0.5, 1e-45, -1e-45, 3.4e38]
 
 

@@ -12,14 +12,15 @@ from ranvier.ir.dtype import BF16, F32, from_bf16
 from ranvier.lowering.expression import Access, Apply, Expression, Loop, Reduce, relaxed
 from ranvier.lowering.kernels.nest import Nest, Store
 from ranvier.target import Target
-from tests.codegen.jit import Compiled, host_targets
+from tests.codegen.jit import Compiled
+from tests.targets import HOST
 
 
 def gelu(value: Expression, approximate: str) -> Apply:
     return Apply("gelu", (value,), F32, (("approximate", approximate),))
 
 
-@pytest.mark.parametrize("target", host_targets(), ids=lambda t: t.name)
+@pytest.mark.parametrize("target", HOST, ids=lambda t: t.name)
 @pytest.mark.parametrize("approximate", ["none", "tanh"])
 def test_gelu_for_bf16(target: Target, approximate: str) -> None:
     special = [0.0, -0.0, np.nan, 3e38, -3e38, -4.0, 4.0, 1e-30]
@@ -39,7 +40,7 @@ def test_gelu_for_bf16(target: Target, approximate: str) -> None:
     assert (error <= 1.5e-4 + np.abs(want[finite]) * 2.0**-8).all()
 
 
-@pytest.mark.parametrize("target", host_targets(), ids=lambda t: t.name)
+@pytest.mark.parametrize("target", HOST, ids=lambda t: t.name)
 @pytest.mark.parametrize("name", ["sigmoid", "silu"])
 def test_logistic_for_bf16(target: Target, name: str) -> None:
     special = [0.0, -0.0, np.nan, np.inf, 3e38, -3e38, -1e3, -87.4, 89.0]

@@ -32,9 +32,9 @@ from ranvier.lowering.expression import (
 from ranvier.lowering.kernels.nest import Nest, Store
 from ranvier.target import Target
 from tests.codegen import expression_interpreter
-from tests.codegen.jit import Compiled, host_targets
+from tests.codegen.jit import Compiled
+from tests.targets import HOST
 
-TARGETS = host_targets()
 QUICK = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 SIZES = st.sampled_from([1, 2, 3, 5, 8, 15, 16, 17, 33, 64, 131])
 
@@ -163,7 +163,7 @@ def _combine(draw: st.DrawFn, a: Expression, b: Expression) -> Expression:
     return Apply(op, (a, b), dtype)
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize("target", HOST, ids=lambda t: t.name)
 @QUICK
 @given(data=st.data())
 def test_elementwise_nests(target: Target, data: st.DataObject) -> None:
@@ -204,7 +204,7 @@ def reductions(draw: st.DrawFn) -> tuple[Nest, list[np.ndarray], list[np.ndarray
     return nest, [source], [np.zeros(total, result.storage)], {"n": columns}
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize("target", HOST, ids=lambda t: t.name)
 @QUICK
 @given(data=st.data())
 def test_reductions(target: Target, data: st.DataObject) -> None:
@@ -212,7 +212,7 @@ def test_reductions(target: Target, data: st.DataObject) -> None:
     check(nest, inputs, outputs, target, scalars, tolerance=1e-4)
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize("target", HOST, ids=lambda t: t.name)
 @pytest.mark.parametrize("shape", [(1, 1), (3, 17), (64, 50), (2, 1000)])
 def test_softmax_with_a_reduction_inside_a_reduction(
     shape: tuple[int, int], target: Target
@@ -235,7 +235,7 @@ def test_softmax_with_a_reduction_inside_a_reduction(
     check(nest, [x], [np.zeros_like(x)], target, tolerance=2e-6)
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize("target", HOST, ids=lambda t: t.name)
 def test_gather_with_indirect_index(target: Target) -> None:
     rows, columns = 7, 37
     i, j = Loop("i", rows), Loop("j", columns)
@@ -254,7 +254,7 @@ def test_gather_with_indirect_index(target: Target) -> None:
     check(nest, inputs, [np.zeros((rows, columns), np.float32)], target)
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize("target", HOST, ids=lambda t: t.name)
 def test_empty_extents(target: Target) -> None:
     i, k = Loop("i", dims.symbol("m")), Loop("k", dims.symbol("n"))
     body = Access(0, i.variable * dims.symbol("n") + k.variable, dt.F32)
@@ -269,7 +269,7 @@ def test_empty_extents(target: Target) -> None:
     assert (result == 0).all()
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize("target", HOST, ids=lambda t: t.name)
 @QUICK
 @given(
     channels=st.integers(2, 4),
@@ -332,7 +332,7 @@ class Guarded:
         self.array[:] = values
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize("target", HOST, ids=lambda t: t.name)
 @pytest.mark.parametrize("dtype", [dt.F32, dt.BF16, dt.I8, dt.F64], ids=str)
 @pytest.mark.parametrize("step", [1, 2, 3, 4, 5])
 def test_nothing_is_read_past_the_operand(target: Target, dtype: DType, step: int) -> None:
@@ -370,7 +370,7 @@ def test_integer_division_never_traps(op: str, dtype: DType) -> None:
     value = Apply(op, (Access(0, j.variable, dtype), Access(1, j.variable, dtype)), dtype)
     nest = Nest((j,), (Store(2, j.variable, dtype, value),), 3, (), 0)
     got = np.zeros_like(a)
-    build(nest, TARGETS[-1])("kernel", [a, b, got])
+    build(nest, HOST[-1])("kernel", [a, b, got])
     want = [_divide(op, int(x), int(y)) for x, y in zip(a, b, strict=True)]
     wrapped = np.array(want, object) & ((1 << dtype.bits) - 1)
     np.testing.assert_array_equal(got.astype(object) & ((1 << dtype.bits) - 1), wrapped)
@@ -397,7 +397,7 @@ def test_casts(source: DType, target: DType) -> None:
     value = Apply("cast", (Access(0, j.variable, source),), target)
     nest = Nest((j,), (Store(1, j.variable, target, value),), 2, (), 0)
     got = np.zeros(values.size, target.storage)
-    build(nest, TARGETS[-1])("kernel", [values, got])
+    build(nest, HOST[-1])("kernel", [values, got])
     with np.errstate(all="ignore"):
         want = dt.encode(dt.decode(values, source), target)
     np.testing.assert_array_equal(dt.decode(got, target), dt.decode(want, target))
@@ -408,5 +408,5 @@ def test_index_and_literal() -> None:
     ramp = Index(i.variable * 100 + dims.floordiv(j.variable, 4), dt.F32)
     value = Apply("add", (ramp, Literal(0.5, dt.F32)), dt.F32)
     nest = Nest((i, j), (Store(0, i.variable * 21 + j.variable, dt.F32, value),), 1, (), 1)
-    for target in TARGETS:
+    for target in HOST:
         check(nest, [], [np.zeros(63, np.float32)], target)

@@ -27,10 +27,10 @@ from ranvier.lowering.kernels.winograd import (
 from ranvier.lowering.packing import pack
 from ranvier.target import Target
 from tests.codegen.contraction_cases import M, N, aligned, fenced, single
-from tests.codegen.jit import Compiled, host_targets
+from tests.codegen.jit import Compiled
+from tests.targets import HOST
 
-TARGETS = host_targets()
-if not TARGETS:
+if not HOST:
     pytest.skip("this CPU runs none of the targets", allow_module_level=True)
 FEW = settings(
     max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
@@ -183,12 +183,12 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 @FEW
-@given(st.sampled_from(TARGETS), cases(), st.integers(1, 3))
+@given(st.sampled_from(HOST), cases(), st.integers(1, 3))
 def test_convolution(target: Target, case: Case, threads: int) -> None:
     case.check(target, threads)
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize("target", HOST, ids=lambda t: t.name)
 @pytest.mark.parametrize("dtype", [F32, BF16], ids=lambda d: d.name)
 def test_threads_and_epilogue(target: Target, dtype: DType) -> None:
     """Large enough for rows and panels to be split; the epilogue reads a bias and a residual."""
@@ -201,7 +201,7 @@ def test_threads_and_epilogue(target: Target, dtype: DType) -> None:
         case.check(target, threads, value)
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize("target", HOST, ids=lambda t: t.name)
 def test_few_channels_are_refused(target: Target) -> None:
     kernel, _ = Case(1, 8, 8, 3, 64, (1, 1, 1, 1)).describe(Accumulator(), 4)
     with pytest.raises(CompileError, match="3 channels do not fill a vector"):

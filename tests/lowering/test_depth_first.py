@@ -21,7 +21,8 @@ from ranvier.lowering.lower import lower
 from ranvier.lowering.options import LoweringOptions, Schedule
 from ranvier.lowering.program import Program
 from ranvier.target import TARGETS
-from tests.lowering.native import HOST, run_native
+from tests.lowering.native import run_native
+from tests.targets import HOST
 
 ASKED = LoweringOptions(schedule=Schedule(depth_first=True))
 LAYERED = LoweringOptions(schedule=Schedule(depth_first=False))

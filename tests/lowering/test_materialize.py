@@ -10,7 +10,8 @@ from ranvier.ir.graph import Graph, GraphBuilder, TensorType
 from ranvier.ir.interpreter import interpret
 from ranvier.lowering.kernels.nest import Nest
 from ranvier.lowering.lower import lower
-from tests.lowering.native import NATIVE, difference, run_native
+from tests.lowering.native import difference, run_native
+from tests.targets import NATIVE
 
 
 def normal(*shape: int) -> Array:

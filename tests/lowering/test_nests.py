@@ -12,7 +12,8 @@ from ranvier.lowering.kernels.nest import Nest
 from ranvier.lowering.lower import lower
 from ranvier.lowering.nests import merge_loops, split_loops
 from ranvier.lowering.scope import KernelScope
-from tests.lowering.native import NATIVE, run_native
+from tests.lowering.native import run_native
+from tests.targets import NATIVE
 
 
 def split(size: Dim, by: int) -> tuple[list[Dim], Access]:

@@ -10,7 +10,7 @@ from ranvier.lowering.expression import Access, Apply, Expression, Literal, Loop
 from ranvier.lowering.lower import lower
 from ranvier.lowering.nests import nest_operations, operation_count
 from ranvier.lowering.scope import KernelScope
-from tests.lowering.native import NATIVE
+from tests.targets import NATIVE
 
 
 def add(*operands: Expression) -> Expression:

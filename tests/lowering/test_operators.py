@@ -14,8 +14,9 @@ from ranvier.ir.operators import GROUPS, OPERATORS
 from ranvier.lowering.options import LoweringOptions
 from ranvier.target import Target
 from tests.lowering import cast_cases, operator_cases, window_cases
-from tests.lowering.native import CORES, HOST, NATIVE, difference, run_native
+from tests.lowering.native import CORES, difference, run_native
 from tests.lowering.operator_cases import Case, Numbers
+from tests.targets import HOST, NATIVE
 
 CASES: dict[str, Callable[[str], Iterator[Case]]] = {
     "elementwise": operator_cases.elementwise,

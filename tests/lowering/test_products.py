@@ -14,7 +14,8 @@ from ranvier.ir.interpreter import interpret
 from ranvier.lowering.kernels.contraction import Contraction
 from ranvier.lowering.lower import lower
 from ranvier.target import TARGETS, Target
-from tests.lowering.native import HOST, run_native
+from tests.lowering.native import run_native
+from tests.targets import HOST
 
 
 def layer(depth: int, dtype: DType = F32, columns: int = 40) -> Graph:

@@ -19,8 +19,9 @@ from ranvier.ir.interpreter import interpret
 from ranvier.ir.printer import format_graph
 from ranvier.ir.verifier import verify
 from ranvier.target import Target
-from tests.lowering.native import HOST, run_native
+from tests.lowering.native import run_native
 from tests.lowering.random_graphs import graphs, sample_inputs
+from tests.targets import HOST
 
 SETTINGS = settings(
     max_examples=50, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True

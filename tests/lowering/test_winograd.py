@@ -15,7 +15,8 @@ from ranvier.lowering.kernels.winograd import Winograd
 from ranvier.lowering.lower import lower
 from ranvier.lowering.options import LoweringOptions
 from ranvier.target import TARGETS, Target
-from tests.lowering.native import HOST, difference, run_native
+from tests.lowering.native import difference, run_native
+from tests.targets import HOST
 
 V3, BEST = TARGETS["x86-64-v3"], TARGETS["x86-64-v4-bf16"]
 GEOMETRY: dict[str, Any] = {
