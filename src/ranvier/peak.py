@@ -113,7 +113,7 @@ def _compile(unit: _Unit) -> Code:
 
     features = ["avx2", "fma", "avx512f", "avx512vl", "avx512bf16"]
     count = 2 if unit is _F32_256 else 4 if unit is _F32_512 else 5
-    image = build_image(_loop(unit), features=features[:count], optimization="none")
+    image = build_image(_loop(unit), features=features[:count], optimized=False)
     descriptor = os.memfd_create("ranvier-peak", os.MFD_CLOEXEC)
     try:
         os.write(descriptor, image.data)

@@ -10,6 +10,7 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from ranvier.codegen.builder import ModuleWriter
+from ranvier.codegen.optimize import optimize
 from ranvier.target import Target
 from tests.emulation import BASE, SUPPORT, emulated, is_emulated
 
@@ -20,19 +21,15 @@ llvm.initialize_native_asmprinter()
 def assembly(writer: ModuleWriter, target: Target) -> str:
     """The target's assembly of a module, on any machine."""
     module = llvm.parse_assembly(str(writer))
-    return _optimize(module, target).emit_assembly(module)
+    return _prepare(module, target).emit_assembly(module)
 
 
-def _optimize(module: llvm.ModuleRef, target: Target) -> llvm.TargetMachine:
+def _prepare(module: llvm.ModuleRef, target: Target) -> llvm.TargetMachine:
     module.verify()
     machine = llvm.Target.from_triple(target.triple).create_target_machine(
         cpu=target.cpu, features=target.feature_string, opt=3, reloc="pic", codemodel="small"
     )
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.loop_vectorization = options.slp_vectorization = False
-    options.loop_unrolling = False
-    builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
+    optimize(module, machine)
     return machine
 
 
@@ -48,7 +45,7 @@ class Compiled:
             module = llvm.parse_assembly(emulated(str(writer)))
             module.link_in(llvm.parse_assembly(SUPPORT))
             target = BASE
-        machine = _optimize(module, target)
+        machine = _prepare(module, target)
         self._engine = llvm.create_mcjit_compiler(module, machine)
         self._engine.finalize_object()
 

@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import llvmlite.binding as llvm
 
+from ranvier.codegen.optimize import optimize
 from ranvier.errors import CompileError
 
 SECTION_ALIGNMENT = 64
-Optimization = Literal["none", "light", "full"]
 
 _WRITE, _ALLOCATE = 1, 2
 _SYMBOL_TABLE, _RELA, _NO_BITS = 2, 4, 8
@@ -46,7 +46,7 @@ def build_image(
     target_triple: str = "x86_64-unknown-linux-gnu",
     cpu: str = "",
     features: str | Iterable[str] = "",
-    optimization: Optimization = "full",
+    optimized: bool = True,
 ) -> Image:
     """Compile LLVM IR text to a flat image.
 
@@ -58,9 +58,8 @@ def build_image(
         cpu: LLVM's CPU name, "" for the generic one.
         features: LLVM features, "+avx2,+fma" or an iterable of such names; a name without a sign
             means "+name".
-        optimization: "none" compiles as is; "light" cleans up SSA and control flow; "full" is O2
-            without vectorizing, unrolling or cost-driven inlining. No level forms calls of `memcpy`
-            or `memset` from loops.
+        optimized: whether LLVM's passes run before instruction selection; either way loops do not
+            become calls of `memcpy` or `memset`.
 
     Raises:
         CompileError: LLVM rejects the module, or the code refers to a symbol that no module
@@ -74,7 +73,8 @@ def build_image(
     for definition in (*module.functions, *module.global_variables):
         if not definition.is_declaration and definition.linkage not in local:
             definition.visibility = "hidden"  # or LLVM reaches it through a table of addresses
-    _optimize(module, machine, optimization)
+    if optimized:
+        optimize(module, machine)
     return link_object(machine.emit_object(module))
 
 
@@ -143,28 +143,6 @@ def _without_builtins(text: str) -> str:
         return f'{head}{tail} "no-builtins" {{'
 
     return _DEFINITION.sub(mark, text)
-
-
-def _optimize(
-    module: llvm.ModuleRef, machine: llvm.TargetMachine, optimization: Optimization
-) -> None:
-    if optimization == "none":
-        return
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.loop_vectorization = options.slp_vectorization = False
-    options.loop_unrolling = options.loop_interleaving = False
-    options.inlining_threshold = 0
-    builder = llvm.create_pass_builder(machine, options)
-    if optimization == "full":
-        builder.getModulePassManager().run(module, builder)
-        return
-    passes = llvm.create_new_module_pass_manager()
-    passes.add_always_inliner_pass()
-    passes.add_sroa_pass()
-    passes.add_instruction_combine_pass()
-    passes.add_simplify_cfg_pass()
-    passes.add_dead_code_elimination_pass()
-    passes.run(module, builder)
 
 
 class _Section(NamedTuple):
