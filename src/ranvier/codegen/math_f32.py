@@ -205,12 +205,12 @@ def _times_sigmoid(context: Context, x: Val, z: Val, low: Val | None) -> Val:
         product = avx512.scale(context, f.binary("fmul", bounded, q), n)
         return avx512.nan_at_minus_infinity(context, product, x)
     upper, below = _guarded_below(context, z, low)
-    sigmoid = f.binary("fdiv", like(x, 2.0 ** (24 - _GUARD)), below)
     if z is not x:
-        product = f.binary("fmul", f.binary("fmul", x, sigmoid), like(x, 2.0**-24))
+        product = f.binary("fmul", f.binary("fdiv", x, below), like(x, 2.0**-_GUARD))
         return f.select(f.compare("fcmp ogt", x, like(x, 25.0)), x, product)
     over = f.binary("fsub", upper, x)  # 0, or what x has above the bound; keeps the sign of -0
-    return fma(f, f.binary("fmul", upper, sigmoid), like(x, 2.0**-24), negate(context, over))
+    quotient = f.binary("fdiv", upper, below)
+    return fma(f, quotient, like(x, 2.0**-_GUARD), negate(context, over))
 
 
 def _guarded_below(context: Context, z: Val, low: Val | None) -> tuple[Val, Val]:
