@@ -6,10 +6,14 @@ that results.
 
 from __future__ import annotations
 
+import itertools
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
+
+_TURNS = 5  # instructions of each interleaved piece between two points where all must be
 
 I1, I8, I16, I32, I64 = "i1", "i8", "i16", "i32", "i64"
 FLOAT, DOUBLE, HALF, BFLOAT, PTR = "float", "double", "half", "bfloat", "ptr"
@@ -60,6 +64,13 @@ def _splat_literal(text: str, type: str) -> Val:
     if not type.startswith("<"):
         return Val(text, type)
     return Val(f"splat ({element_of(type)} {text})", type)
+
+
+class _Line(NamedTuple):
+    """A line of a function, and the value that it defines."""
+
+    text: str
+    result: Val | None = None
 
 
 class ModuleWriter:
@@ -123,7 +134,7 @@ class FunctionBuilder:
             + f") {attributes} {{"
         )
         self._arguments = {n: Val(f"%{n}", type) for n, type in parameters}
-        self._lines: list[str] = ["entry:"]
+        self._lines = [_Line("entry:")]
         self._count = 0
         self.block = "entry"
 
@@ -143,17 +154,17 @@ class FunctionBuilder:
 
     def begin(self, label: str) -> None:
         """Start the block of that label; the one before must have ended."""
-        self._lines.append(f"{label}:")
+        self._lines.append(_Line(f"{label}:"))
         self.block = label
 
     def raw(self, line: str) -> None:
         """Append an instruction that has no result."""
-        self._lines.append(f"  {line}")
+        self._lines.append(_Line(f"  {line}"))
 
     def emit(self, instruction: str, type: str, hint: str = "v") -> Val:
         """`%v = instruction`; the result has `type`."""
         result = Val(self.name_value(hint), type)
-        self._lines.append(f"  {result.text} = {instruction}")
+        self._lines.append(_Line(f"  {result.text} = {instruction}", result))
         return result
 
     # Arithmetic
@@ -196,6 +207,35 @@ class FunctionBuilder:
         An empty piece of assembly, which no assembler has to read.
         """
         return self.emit(f'call {a.type} asm "", "=r,0"({a})', a.type)
+
+    def interleave(self, parts: Sequence[Callable[[], None]]) -> None:
+        """Emit pieces of straight code, whose instructions take turns where the pieces are alike.
+
+        A core begins no instruction long before those ahead of it have begun: of one long chain
+        after the other it sees little but waiting. An empty piece of assembly that wants a value of
+        every piece now and then keeps LLVM's scheduler from undoing it.
+        """
+        block = self.block
+        pieces = [self._apart(part) for part in parts]
+        if self.block != block or len({len(lines) for lines in pieces}) > 1:
+            self._lines += itertools.chain.from_iterable(pieces)
+            return
+        since = 0
+        for together in zip(*pieces, strict=True):
+            self._lines += together
+            since += 1
+            results = [line.result for line in together if line.result is not None]
+            if since >= _TURNS and results and all(r.type.endswith("x float>") for r in results):
+                wanted = ", ".join(map(str, results))
+                self.raw(f'call void asm sideeffect "", "{",".join("x" * len(results))}"({wanted})')
+                since = 0
+
+    def _apart(self, part: Callable[[], None]) -> list[_Line]:
+        """The lines that `part` emits, which the function does not get."""
+        lines, self._lines = self._lines, []
+        part()
+        lines, self._lines = self._lines, lines
+        return lines
 
     def splat(self, a: Val, lanes: int) -> Val:
         """Broadcast a scalar to a vector of `lanes`."""
@@ -273,7 +313,7 @@ class FunctionBuilder:
             phis.append(
                 f"  {phi.text} = phi {phi.type} [{first.text}, %{origin}], [{later.text}, %{latch}]"
             )
-        self._lines[position:position] = phis
+        self._lines[position:position] = map(_Line, phis)
         self.begin(done)
 
     @contextmanager
@@ -296,7 +336,9 @@ class FunctionBuilder:
 
     def finish(self) -> None:
         """Add the function to its module."""
-        self.module.add_function(self.name, "\n".join([self._header, *self._lines, "}"]))
+        self.module.add_function(
+            self.name, "\n".join([self._header, *(line.text for line in self._lines), "}"])
+        )
 
 
 @dataclass

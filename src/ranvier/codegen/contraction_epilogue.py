@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from ranvier.codegen.builder import (
     FLOAT,
@@ -47,6 +48,8 @@ from ranvier.lowering.expression import (
 )
 from ranvier.lowering.kernels.contraction import BATCH, COLUMN, ROW, Contraction
 from ranvier.lowering.kernels.nest import Store
+
+_INTERLEAVED_LANES = 8  # with vectors of 16 functions are shorter, and pairs are stored together
 
 
 class Epilogue:
@@ -187,10 +190,17 @@ class LongEpilogue:
                     total = f.load(vector(lanes, FLOAT), place, 64)
                     bound = {**known, ROW: row, COLUMN: f.binary("add", f.arg(COLUMN), here)}
                     emitters.append(self._emitter(f, pointers, bound, total))
-                for store in self.stores:
-                    store_adjacent(self.tile.target, emitters, store)
+                if self.tile.target.lanes == _INTERLEAVED_LANES:
+                    f.interleave([partial(self._store, emitter) for emitter in emitters])
+                else:
+                    for store in self.stores:
+                        store_adjacent(self.tile.target, emitters, store)
         f.ret()
         f.finish()
+
+    def _store(self, emitter: ExpressionEmitter) -> None:
+        for store in self.stores:
+            emitter.store(store)
 
     def _emitter(
         self, f: FunctionBuilder, pointers: list[Val], bound: dict[str, Val], total: Val
