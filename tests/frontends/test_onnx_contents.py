@@ -113,6 +113,36 @@ def test_sizes_as_floats(chosen: list[tuple[str, int]], numbers: list[float]) ->
     assert b.agrees([*values, *rounded, *(b.add("cast", x, dtype=I64) for x in rounded)]) >= 1
 
 
+@pytest.mark.parametrize(
+    ("steps", "known"),
+    [
+        ([("div", 32.0), ("mul", 32.0)], True),
+        ([("mul", 0.75), ("add", 0.5)], True),
+        ([("div", 3.0)], True),
+        ([("div", 3.0), ("mul", 4.0)], True),
+        ([("div", 1.5), ("sub", 2.0), ("mul", 1.5)], False),
+        ([("div", 3.0), ("mul", 3.0)], False),
+        ([("mul", 1.0 - 2.0**-20)], False),
+    ],
+)
+def test_what_rounding_at_run_time_might_change_stays_open(
+    steps: list[tuple[str, float]], known: bool
+) -> None:
+    """f32 gives (1 / 1.5 - 2) * 1.5 = -1.9999999, so its ceiling is not that of -2."""
+    b = Build()
+    value = b.add("cast", b.add("dim", value=N, dtype=I64), dtype=F32)
+    for op, number in steps:
+        value = b.add(op, value, b.number(number, F32))
+    found = b.contents.get(b.add("ceil", value))
+    assert (found is not None and found[()] is not OPEN) == known
+
+
+def test_numbers_are_rounded_as_their_type_is() -> None:
+    b = Build()
+    third = b.add("div", b.number(1.0, F32), b.number(3.0, F32))
+    assert b.contents.get(third)[()] == float(np.float32(1) / np.float32(3))  # type: ignore[index]
+
+
 def test_views_reductions_and_choices() -> None:
     b = Build()
     row = b.add(

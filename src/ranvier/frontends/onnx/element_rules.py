@@ -12,12 +12,12 @@ import numpy.typing as npt
 from ranvier.frontends.onnx.elements import OPEN, Elements, Ratio, Unknown
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
-from ranvier.ir.dtype import BOOL, DType, decode
+from ranvier.ir.dtype import BOOL, DType, decode, encode
 from ranvier.ir.graph import Node, Value
 
 MOST_FLOATS = 64
 """Float constants with more elements are weights."""
-_MOST_DENOMINATOR = 1 << 20
+_MOST_DENOMINATOR = 1 << 8  # of a float that multiplies a size: f32 has bits for both
 
 
 # Sources ------------------------------------------------------------------------------------------
@@ -72,6 +72,24 @@ def _is_plain(*elements: Any) -> bool:
     return all(isinstance(x, (int, float)) for x in elements)
 
 
+def _rounded(dtype: DType, value: Any) -> Any:
+    """A plain number as the type holds it; of one operation on such numbers, what it gives."""
+    if not dtype.is_float or not isinstance(value, float):
+        return value
+    return float(decode(encode(np.asarray(value, np.float64), dtype), dtype))
+
+
+def _is_power_of_two(number: int) -> bool:
+    return abs(number).bit_count() == 1
+
+
+def _exact(*elements: Any) -> None:
+    """Unknown where an element has been rounded at run time: what follows may differ in a bit."""
+    for element in elements:
+        if isinstance(element, Ratio) and not _is_power_of_two(element.denominator):
+            raise Unknown
+
+
 def _parts(element: Any) -> tuple[Dim, int]:
     """An element as (numerator, denominator), exactly."""
     if isinstance(element, Ratio):
@@ -86,11 +104,11 @@ def _parts(element: Any) -> tuple[Dim, int]:
     return element, 1
 
 
-def _ratio(numerator: Dim, denominator: int) -> Any:
+def _ratio(dtype: DType, numerator: Dim, denominator: int) -> Any:
     if denominator < 0:
         numerator, denominator = numerator * -1, -denominator
     if isinstance(numerator, int):
-        return numerator / denominator
+        return _rounded(dtype, numerator / denominator)
     if dims.divides(denominator, numerator):
         return numerator // denominator
     return Ratio(numerator, denominator)
@@ -98,16 +116,27 @@ def _ratio(numerator: Dim, denominator: int) -> Any:
 
 def _add(dtype: DType, a: Any, b: Any, sign: int = 1) -> Any:
     if _is_plain(a, b) or not dtype.is_float:
-        return a + b * sign
+        return _rounded(dtype, a + b * sign)
+    _exact(a, b)
     (p, q), (r, s) = _parts(a), _parts(b)
-    return _ratio(p * s + r * q * sign, q * s)
+    return _ratio(dtype, p * s + r * q * sign, q * s)
 
 
 def _mul(dtype: DType, a: Any, b: Any) -> Any:
     if _is_plain(a, b) or not dtype.is_float:
-        return a * b
+        return _rounded(dtype, a * b)
     (p, q), (r, s) = _parts(a), _parts(b)
-    return _ratio(p * r, q * s)
+    if not _scales(r, s):
+        _exact(a)
+    if not _scales(p, q):
+        _exact(b)
+    return _ratio(dtype, p * r, q * s)
+
+
+def _scales(numerator: Dim, denominator: int) -> bool:
+    """Whether multiplying by the ratio is exact, whatever it multiplies."""
+    powers = isinstance(numerator, int) and _is_power_of_two(numerator)
+    return powers and _is_power_of_two(denominator)
 
 
 def _div(dtype: DType, a: Any, b: Any) -> Any:
@@ -115,7 +144,7 @@ def _div(dtype: DType, a: Any, b: Any) -> Any:
         if b == 0:
             raise Unknown
         if dtype.is_float:
-            return a / b
+            return _rounded(dtype, a / b)
         return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
     if not dtype.is_float:
         if not _non_negative(a) or not _positive(b):
@@ -123,14 +152,17 @@ def _div(dtype: DType, a: Any, b: Any) -> Any:
         return a // b
     (p, q), (r, s) = _parts(a), _parts(b)
     if not isinstance(r, int):
+        _exact(a, b)
         if p == r:
-            return _ratio(s, q)
+            return _ratio(dtype, s, q)
         if dims.divides(r, p):
-            return _ratio(dims.floordiv(p, r) * s, q)
+            return _ratio(dtype, dims.floordiv(p, r) * s, q)
         raise Unknown
     if r == 0:
         raise Unknown
-    return _ratio(p * s, q * r)
+    if not _scales(r, s):
+        _exact(a)
+    return _ratio(dtype, p * s, q * r)
 
 
 def _remainder(dtype: DType, a: Any, b: Any) -> Any:
@@ -179,7 +211,7 @@ def _ceil(dtype: DType, a: Any) -> Any:
 def _sqrt(dtype: DType, a: Any) -> Any:
     if not _is_plain(a) or a < 0:
         raise Unknown
-    return math.sqrt(a)
+    return _rounded(dtype, math.sqrt(a))
 
 
 def _cast(node: Node, x: Elements) -> Elements:
@@ -191,7 +223,7 @@ def _cast(node: Node, x: Elements) -> Elements:
         if target.size < 4 and not _is_plain(a):
             raise Unknown  # a size may be too large for the type
         if not target.is_integer:
-            return a
+            return _rounded(target, a)
         if isinstance(a, float) and not math.isfinite(a):
             raise Unknown
         if isinstance(a, Ratio):
