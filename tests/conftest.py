@@ -1,6 +1,7 @@
 """Shared test settings: one thread per worker, `needs` marks, golden files.
 
 `--update-golden` rewrites the files under `tests/golden/` instead of comparing with them.
+`--emulate` has the whole run believe that the CPU has every target's instructions.
 """
 
 from __future__ import annotations
