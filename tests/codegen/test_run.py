@@ -34,10 +34,24 @@ def test_ticks_are_in_order(artifact: Path, cores: int | None) -> None:
         assert finishes.shape == (model.cores.count, steps)
         assert (begins[:, :-1] <= finishes).all()
         assert (finishes <= begins[:, 1:]).all()
-        # A barrier: nobody begins a step before everybody has finished those before it.
-        for step in range(1, steps):
-            if profile.steps[step].barrier:
-                assert finishes[:, :step].max() <= begins[:, step].min()
         after = model.run({"image": image})
     for name, value in before.items():
         np.testing.assert_array_equal(after[name], value)
+
+
+def test_nobody_begins_behind_a_barrier_early(artifact: Path) -> None:
+    """Every step behind a barrier begins after all threads have finished those before it.
+
+    A clock that is read out of order shows this wrongly once in a thousand to four thousand runs.
+    """
+    image = np.ones((2, 3, 8, 8), np.float32)
+    with ranvier.load(artifact) as model:
+        barriers = [
+            at for at, step in enumerate(model.profile({"image": image}).steps) if step.barrier
+        ]
+        assert barriers
+        for _ in range(4000):
+            profile = model.profile({"image": image})
+            for step in barriers:
+                others = profile.finishes[:, :step]
+                assert step == 0 or others.max() <= profile.ticks[:, step].min()

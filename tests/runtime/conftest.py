@@ -30,7 +30,7 @@ from ranvier.codegen.image import Image, build_image
 
 SOURCE = """
 declare void @ranvier_barrier(ptr, i64)
-declare i64 @llvm.readcyclecounter()
+declare i64 @ranvier_clock()
 
 define internal void @rows(ptr %from, ptr %add, ptr %to, i64 %n, i64 %mirror, float %scale,
                            i64 %t, i64 %threads) {
@@ -74,7 +74,7 @@ on:
   %row = mul i64 %t, 3
   %place = add i64 %row, %step
   %word = getelementptr i64, ptr %ticks, i64 %place
-  %now = call i64 @llvm.readcyclecounter()
+  %now = call i64 @ranvier_clock()
   store i64 %now, ptr %word
   br label %done
 done:

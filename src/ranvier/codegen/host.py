@@ -1,4 +1,4 @@
-"""The support functions of every image: barrier, worker loop, call, stop, memory copies.
+"""The support functions of every image: barrier, clock, worker loop, call, stop, memory copies.
 
 The image has no imports, so the few system calls go through the address of libc's `syscall`, which
 the runtime puts in the group block. `docs/architecture.md`, section 4, lists the words of the
@@ -33,10 +33,14 @@ SPIN_BEFORE_SLEEP = 2000
 
 @dataclass(frozen=True)
 class HostIsa:
-    """What instruction sets differ in: the spin-wait hint and Linux's system call numbers."""
+    """What instruction sets differ in: the spin-wait hint, what holds later instructions back, and
+    Linux's system call numbers.
+    """
 
     pause_declaration: str
     pause_call: str
+    order_declaration: str
+    order_call: str
     futex: int
     sched_getaffinity: int
     sched_setaffinity: int
@@ -46,6 +50,8 @@ ISAS = {
     "x86_64": HostIsa(
         pause_declaration="declare void @llvm.x86.sse2.pause()",
         pause_call="call void @llvm.x86.sse2.pause()",
+        order_declaration="declare void @llvm.x86.sse2.lfence()",
+        order_call="call void @llvm.x86.sse2.lfence()",
         futex=202,
         sched_getaffinity=204,
         sched_setaffinity=203,
@@ -53,6 +59,8 @@ ISAS = {
     "aarch64": HostIsa(
         pause_declaration="declare void @llvm.aarch64.hint(i32)",
         pause_call="call void @llvm.aarch64.hint(i32 1)",
+        order_declaration="declare void @llvm.aarch64.isb(i32)",
+        order_call="call void @llvm.aarch64.isb(i32 15)",
         futex=98,
         sched_getaffinity=123,
         sched_setaffinity=122,
@@ -63,7 +71,7 @@ ISAS = {
 def host_ir(isa: str = "x86_64") -> str:
     """Return the LLVM IR of the support functions for `isa` ("x86_64" or "aarch64").
 
-    Defines `ranvier_barrier(ptr context, i64 threads)`,
+    Defines `ranvier_barrier(ptr context, i64 threads)`, `ranvier_clock() -> i64`,
     `ranvier_claim(ptr counters, i64 line, i64 pieces, i64 thread, i64 threads) -> i64`,
     `ranvier_worker(ptr seat) -> ptr`, `ranvier_call(ptr group, ptr context)`,
     `ranvier_stop(ptr group)`, `memcpy`, `memmove` and `memset`, and declares `ranvier_run`, which
@@ -82,6 +90,8 @@ def host_ir(isa: str = "x86_64") -> str:
     for name, value in (
         ("PAUSE_DECLARATION", host.pause_declaration),
         ("PAUSE", host.pause_call),
+        ("ORDER_DECLARATION", host.order_declaration),
+        ("ORDER", host.order_call),
         ("FUTEX", str(host.futex)),
         ("SCHED_GETAFFINITY", str(host.sched_getaffinity)),
         ("SCHED_SETAFFINITY", str(host.sched_setaffinity)),
@@ -93,6 +103,8 @@ def host_ir(isa: str = "x86_64") -> str:
 
 _TEMPLATE = """
 $PAUSE_DECLARATION$
+$ORDER_DECLARATION$
+declare i64 @llvm.readcyclecounter()
 declare void @ranvier_run(ptr, i64, i64)
 
 @ranvier_longest_sleep = hidden constant [2 x i64] [i64 0, i64 1000000]
@@ -176,6 +188,15 @@ wait:
   br label %done
 done:
   ret void
+}
+
+; The clock, read when everything before it has happened. Left alone, a processor reads it out of
+; order, while a barrier's last load is still under way: before the others have finished.
+define hidden i64 @ranvier_clock() #0 {
+entry:
+  $ORDER$
+  %now = call i64 @llvm.readcyclecounter()
+  ret i64 %now
 }
 
 ; A piece of work that nobody has: its number among those of all threads, or -1. The pieces of a

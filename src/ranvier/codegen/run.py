@@ -100,7 +100,7 @@ class _RunWriter:
         self, module: ModuleWriter, program: Program, names: Mapping[Kernel, str], table: DimTable
     ) -> None:
         module.declare("void @ranvier_barrier(ptr, i64)")
-        module.declare("i64 @llvm.readcyclecounter()")
+        module.declare("i64 @ranvier_clock()")
         self._program, self._names, self._table = program, names, table
         self._partners: dict[int, tuple[int, Val]] = {}  # buffer -> the other one, swapped slot
         parameters = [("context", PTR), ("thread", I64), ("threads", I64)]
@@ -399,7 +399,7 @@ class _RunWriter:
     def _tick(self, ticks: _Ticks, index: int) -> None:
         f = self._f
         with f.when(ticks.wanted, "tick"):
-            now = f.emit("call i64 @llvm.readcyclecounter()", I64)
+            now = f.emit("call i64 @ranvier_clock()", I64)
             f.store(now, f.element_pointer(ticks.row, I64, int_const(index)), 8)
 
     def _count_turn(self, index: int) -> None:
