@@ -1,15 +1,18 @@
 """Code of the depthwise convolution kernel (`lowering/kernels/depthwise.py`).
 
-    for (image, output row) of this thread:
+    for strip of a few output rows of this thread:
         for tile of output columns:
-            for vector of channels of this thread:
-                for ky inside the image:  load each input column once, use it for all outputs
-                stores
+            for part of the channels of this thread:
+                for output row of the strip:
+                    for vector of channels in the part:
+                        for ky inside the image:  load each input column once, for all outputs
+                        stores
 
-The channels of neighbouring pixels lie side by side, so a row of tiles reads and writes memory in
-order, and finds all input rows but the newest in the second-level cache; of that the next one is
-fetched ahead. Threads share (row, chunk of channels a cache line wide) evenly. Rows are cut into
-tiles of nearly equal size, so no output is computed in vain.
+The channels of neighbouring pixels lie side by side, so tiles read and write memory in order, and
+find all input rows but the newest in the second-level cache; of that the next one is fetched ahead.
+Within a strip they find them in the first-level cache, as the input of a part fits there. Threads
+share (strip, chunk of channels a cache line wide) evenly. Rows are cut into tiles of nearly equal
+size, so no output is computed in vain.
 An input column that may lie outside the image is loaded from a vector of zeros (a select of the
 address, so the loop stays free of branches). Two rows of bf16 are multiplied at once where the CPU
 has the dot product: their channels are interleaved and meet pairs of weights. This is the direct
@@ -40,7 +43,7 @@ from ranvier.codegen.builder import (
     vector,
 )
 from ranvier.codegen.depthwise_epilogue import Channels, Epilogue
-from ranvier.codegen.depthwise_geometry import Geometry, Line, Sizes, Tile
+from ranvier.codegen.depthwise_geometry import Geometry, Line, Sizes, Strip, Tile
 from ranvier.codegen.kernel_parameters import THREAD_PARAMETERS, kernel_parameters
 from ranvier.codegen.math_context import Context
 from ranvier.codegen.scalar_ops import LONG
@@ -81,8 +84,17 @@ class _Block:
 
     line: Line
     channels: Channels
+    weights: Val  # address of those of the first kernel row inside the image
+    row: Val  # address of the first input row inside the image, first column of the tile
+
+
+@dataclass
+class _State:
+    """What the kernel rows before have left: sums, vector-major, and where the next row lies."""
+
+    sums: list[Val]
+    row: Val
     weights: Val
-    rows: Val  # address of the first input row inside the image, column 0, first channel
 
 
 @dataclass
@@ -114,41 +126,64 @@ class _Emitter:
         self.environment = {scalar: f.arg(scalar) for scalar in self.kernel.scalars}
         places = Geometry(f, self.kernel, self.environment, self.group)
         self.sizes = places.sizes
+        self.three_columns = self._three_columns()
         share = places.share()
-        with f.loop(share.first, share.last, 1, "row") as row:
-            line = places.line(share, row)
-            places.tiles(lambda tile: self._channels(tile, line))
+        with f.loop(share.first, share.last, 1, "strip") as number:
+            strip = places.strip(share, number)
+            places.tiles(lambda tile: self._parts(places, tile, strip))
         f.ret()
         f.finish()
 
-    def _channels(self, tile: Tile, line: Line) -> None:
-        """This thread's channels of a tile in one output row."""
+    def _three_columns(self) -> Val:
+        """Bytes from an input column to the third after it, in a register where not static."""
+        bytes_ = self.f.binary("mul", self.sizes.column_stride, int_const(3))
+        is_static = isinstance(self.kernel.input_strides[2], int)
+        return bytes_ if is_static else self.f.opaque(bytes_)
+
+    def _parts(self, places: Geometry, tile: Tile, strip: Strip) -> None:
+        """This thread's channels of a tile in all rows of a strip, part by part."""
+        f, part = self.f, places.part_channels(self.target.l1_bytes * 3 // 4)
+        with f.loop(strip.first_channel, strip.last_channel, part, "part") as first:
+            end = f.binary("add", first, int_const(part))
+            end = f.call("llvm.smin.i64", I64, end, strip.last_channel)
+            with f.loop(strip.first_y, strip.last_y, 1, "row") as y:
+                self._channels(tile, places.line(strip.image, y), first, end)
+
+    def _channels(self, tile: Tile, line: Line, first: Val, last: Val) -> None:
+        """Channels `first` to before `last` of a tile in one output row."""
         f, channels = self.f, self.sizes.channels
         whole = f.binary("sub", channels, int_const(self.rest))
-        end = f.call("llvm.smin.i64", I64, line.last_channel, whole)
-        with f.loop(line.first_channel, end, self.group, "channel") as channel:
-            self._store(tile, self._block(line, channel, self.group))
+        end = f.call("llvm.smin.i64", I64, last, whole)
+        with f.loop(first, end, self.group, "channel") as channel:
+            self._store(tile, self._block(tile, line, channel, self.group))
         if self.rest:
-            with f.when(f.compare("icmp sge", line.last_channel, channels), "rest"):
-                self._store(tile, self._block(line, whole, self.rest))
+            with f.when(f.compare("icmp sge", last, channels), "rest"):
+                self._store(tile, self._block(tile, line, whole, self.rest))
 
-    def _block(self, line: Line, channel: Val, live: int) -> _Block:
+    def _block(self, tile: Tile, line: Line, channel: Val, live: int) -> _Block:
         f, k = self.f, self.kernel
         size = int_const(k.input_dtype.size)
-        place = f.binary("add", line.offset, f.binary("mul", channel, size))
-        rows = f.element_pointer(f.arg(f"b{k.input_operand}"), "i8", place)
+        place = f.binary("add", line.offset, tile.start)
+        place = f.binary("add", place, f.binary("mul", channel, size))
+        row = f.element_pointer(f.arg(f"b{k.input_operand}"), "i8", place)
         channels = Channels(channel, live, self.sizes.channels)
-        return _Block(line, channels, self._weights(channel), rows)
+        return _Block(line, channels, self._weights(line, channel), row)
 
-    def _weights(self, channel: Val) -> Val:
-        """Address of the weights of tap 0 for the group that begins at `channel`."""
+    def _weights(self, line: Line, channel: Val) -> Val:
+        """Address of the weights of the first kernel row for the group that begins at `channel`."""
         f, taps = self.f, self.kernel.kernel[0] * self.kernel.kernel[1]
         size = weight_block(self.pairs)
         block = f.binary("udiv", channel, int_const(size))
         within = f.binary("urem", channel, int_const(size))
-        start = f.binary("mul", block, int_const(taps * size))
+        start = f.binary("add", f.binary("mul", block, int_const(taps * size)), within)
+        above = f.binary("mul", line.first_ky, int_const(self._weight_words))
         base = f.arg(f"b{self.kernel.weight_operand}")
-        return f.element_pointer(base, FLOAT, f.binary("add", start, within))
+        return f.element_pointer(base, FLOAT, f.binary("add", start, above))
+
+    @property
+    def _weight_words(self) -> int:
+        """Words from one kernel row of the packed weights to the next."""
+        return self.kernel.kernel[1] * weight_block(self.pairs)
 
     def _vectors(self, live: int) -> int:
         """Vectors that hold `live` channels."""
@@ -158,48 +193,73 @@ class _Emitter:
     def _sum(self, tile: Tile, block: _Block) -> list[list[Val]]:
         """The sums of a tile's outputs, by output and vector."""
         f, line = self.f, block.line
-        sums = [float_const(0.0, self.vector)] * (tile.size * self._vectors(block.channels.live))
-        at = line.first_ky
+        zeros = [float_const(0.0, self.vector)] * (tile.size * self._vectors(block.channels.live))
+        state, at = _State(zeros, block.row, block.weights), line.first_ky
         if self.pairs:
             count = f.binary("sub", line.last_ky, at)
             end = f.binary("add", at, f.binary("and", count, int_const(-2)))
-            sums = self._sum_rows(tile, block, sums, at, end, 2)
+            state = self._sum_rows(tile, block, state, at, end, 2)
             at = end
-        sums = self._sum_rows(tile, block, sums, at, line.last_ky, 1)
+        sums = self._sum_rows(tile, block, state, at, line.last_ky, 1).sums
         return [sums[output :: tile.size] for output in range(tile.size)]
 
     def _sum_rows(
-        self, tile: Tile, block: _Block, sums: list[Val], at: Val, end: Val, rows: int
-    ) -> list[Val]:
-        """Add kernel rows `at` ... `end - 1`, `rows` of them at a time; sums are vector-major."""
-        f, k = self.f, self.kernel
-        step = f.binary("mul", self.sizes.row_stride, int_const(k.dilations[0]))
-        with f.loop_carrying(at, end, rows, sums, "ky") as loop:
-            passed = f.binary("mul", f.binary("sub", loop.index, block.line.first_ky), step)
-            load = self._input(tile, block, [passed, f.binary("add", passed, step)][:rows])
-            row_words = k.kernel[1] * weight_block(self.pairs)
-            tap = f.binary("mul", loop.index, int_const(row_words))
-            weights = self._row_weights(f.element_pointer(block.weights, FLOAT, tap), block)
-            for column, taps in tile.columns.items():
+        self, tile: Tile, block: _Block, state: _State, at: Val, end: Val, rows: int
+    ) -> _State:
+        """Add kernel rows `at` ... `end - 1`, `rows` of them at a time."""
+        f = self.f
+        step = self._kernel_row_bytes()
+        carried = [*state.sums, state.row, state.weights]
+        with f.loop_carrying(at, end, rows, carried, "ky") as loop:
+            *sums, row, weights = loop.values
+            following = [row]
+            for _ in range(rows):
+                following.append(f.element_pointer(following[-1], "i8", step))
+            load = self._input(tile, block, following[:rows])
+            taps = self._row_weights(weights, block)
+            for column, outputs in tile.columns.items():
                 for vector_, value in enumerate(load(column)):
-                    for to in taps:
+                    for to in outputs:
                         number = vector_ * tile.size + to.output
-                        weight = weights[to.kx][vector_]
-                        loop.next[number] = self._multiply_add(loop.next[number], value, weight)
-        return loop.results
+                        sums[number] = self._multiply_add(sums[number], value, taps[to.kx][vector_])
+            words = int_const(rows * self._weight_words)
+            loop.next = [*sums, following[rows], f.element_pointer(weights, FLOAT, words)]
+        *sums, row, weights = loop.results
+        return _State(sums, row, weights)
+
+    def _kernel_row_bytes(self) -> Val:
+        """From an input row to the one that the next kernel row is for."""
+        return self.f.binary("mul", self.sizes.row_stride, int_const(self.kernel.dilations[0]))
+
+    def _places(self, first: Val) -> Callable[[int], Val]:
+        """Addresses of a row's input columns by number, from that of column 0.
+
+        One of three is a pointer, the next two are once and twice the distance of columns away from
+        it: registers are few.
+        """
+        f, pointers, distance = self.f, [first], self.sizes.column_stride
+
+        def place(column: int) -> Val:
+            anchor, beside = divmod(column, 3)
+            while anchor >= len(pointers):
+                pointers.append(f.element_pointer(pointers[-1], "i8", self.three_columns))
+            away = f.binary("mul", distance, int_const(beside))
+            return f.element_pointer(pointers[anchor], "i8", away) if beside else pointers[anchor]
+
+        return place
 
     def _fetch_ahead(self, tile: Tile, block: _Block) -> None:
         """Ask for the input that the same tile of the next output row is the first to read."""
         f, k, line = self.f, self.kernel, block.line
-        step = f.binary("mul", self.sizes.row_stride, int_const(k.dilations[0]))
         last = f.binary("sub", f.binary("sub", line.last_ky, line.first_ky), int_const(1))
-        newest = f.element_pointer(block.rows, "i8", f.binary("mul", last, step))
-        columns = sorted(tile.offsets)[: tile.size * k.strides[1]]
-        for below in range(1, k.strides[0] + 1):
-            ahead = f.binary("mul", self.sizes.row_stride, int_const(below))
-            row = f.element_pointer(newest, "i8", ahead)
+        newest = f.binary("mul", last, self._kernel_row_bytes())
+        row = f.element_pointer(block.row, "i8", newest)
+        columns = list(tile.columns)[: tile.size * k.strides[1]]
+        for _ in range(k.strides[0]):
+            row = f.element_pointer(row, "i8", self.sizes.row_stride)
+            place = self._places(row)
             for column in columns:
-                memory.prefetch(f, f.element_pointer(row, "i8", tile.offsets[column]))
+                memory.prefetch(f, place(column))
 
     def _row_weights(self, row: Val, block: _Block) -> list[list[Val]]:
         """The weights of one kernel row, or of two as pairs, by kernel column and vector."""
@@ -222,21 +282,21 @@ class _Emitter:
         name = f"llvm.x86.avx512bf16.dpbf16ps.{self.lanes * 32}"
         return f.call(name, self.vector, total, value, weight)
 
-    def _input(self, tile: Tile, block: _Block, offsets: list[Val]) -> _Row:
-        """The input columns of one row, or of two rows as pairs, by their offsets in bytes."""
+    def _input(self, tile: Tile, block: _Block, rows: list[Val]) -> _Row:
+        """The input columns of one row, or of two rows as pairs, by the rows' addresses."""
         lanes = self._vectors(block.channels.live) * self.lanes
         mask = block.channels.mask(self.f, 0, lanes)
+        places = [self._places(row) for row in rows]
 
-        def load(column: int, offset: Val) -> Val:
-            place = self.f.element_pointer(block.rows, "i8", offset)
-            place = self.f.element_pointer(place, "i8", tile.offsets[column])
+        def load(column: int, place: Callable[[int], Val]) -> Val:
+            at = place(column)
             if column in tile.exists:
-                place = self.f.select(tile.exists[column], place, self.zeros)
-            return self._load_bits(place, mask, lanes)
+                at = self.f.select(tile.exists[column], at, self.zeros)
+            return self._load_bits(at, mask, lanes)
 
         if not self.pairs:
-            return lambda column: [self._as_float(load(column, offsets[0]))]
-        return lambda column: self._as_pairs([load(column, offset) for offset in offsets])
+            return lambda column: [self._as_float(load(column, places[0]))]
+        return lambda column: self._as_pairs([load(column, place) for place in places])
 
     def _as_float(self, bits: Val) -> Val:
         """Input as loaded -> f32."""

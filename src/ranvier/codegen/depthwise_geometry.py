@@ -1,4 +1,4 @@
-"""Where a depthwise convolution reads and writes: shares, output rows, tiles of columns."""
+"""Where a depthwise convolution reads and writes: shares, strips of rows, tiles of columns."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from ranvier.codegen.indices import IndexEmitter
 from ranvier.lowering.kernels.depthwise import Depthwise, tile_sizes
 
 _LINE_BYTES = 64
+_STRIP_ROWS = 4  # at most
+_STRIPS_PER_SHARE = 8  # so many at least, as long as rows are left to share
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,25 @@ class Sizes:
 
 @dataclass
 class Share:
-    """The work of this thread: (row, chunk) number `begin` ... `end - 1`, in `first` ... `last`."""
+    """The work of this thread: (strip, chunk) number `begin` to before `end`."""
 
     begin: Val
     end: Val
-    chunks: Val  # in a row
-    first: Val  # row of all images
-    last: Val  # behind the last row
+    chunks: Val  # in a strip
+    strips: Val  # in an image
+    first: Val  # strip of all images
+    last: Val  # behind the last strip
+
+
+@dataclass
+class Strip:
+    """Neighbouring output rows of an image, and the channels of them that this thread computes."""
+
+    image: Val
+    first_y: Val
+    last_y: Val  # behind the last one
+    first_channel: Val
+    last_channel: Val  # behind the last one, or behind the padding of its chunk
 
 
 @dataclass
@@ -55,7 +69,7 @@ class Tile:
     size: int
     x: Val
     columns: Mapping[int, list[Tap]]
-    offsets: dict[int, Val]  # in bytes, by input column
+    start: Val  # of the first of them in a row, in bytes
     exists: dict[int, Val]  # i1, for the columns that may lie outside the image
 
 
@@ -68,8 +82,6 @@ class Line:
     offset: Val  # of the first of them in the input operand, in bytes
     first_ky: Val
     last_ky: Val
-    first_channel: Val  # that this thread computes
-    last_channel: Val  # behind the last one, or behind the padding of its chunk
 
 
 @dataclass
@@ -109,32 +121,51 @@ class Geometry:
 
     # Work of this thread --------------------------------------------------------------------------
     def share(self) -> Share:
-        """This thread's share of (row of all images, chunk of channels), rows first."""
+        """This thread's share of (strip of all images, chunk of channels), strips first."""
         f, s = self.f, self.sizes
         batch = IndexEmitter(f, self.environment, None).scalar(self.kernel.batch)
-        chunks = f.ceil_div(s.channels, int_const(self._chunk_channels))
-        pieces = f.binary("mul", f.binary("mul", batch, s.out_height), chunks)
+        chunks = f.ceil_div(s.channels, int_const(self.chunk_channels))
+        strips = f.ceil_div(s.out_height, self._strip_rows(batch, chunks))
+        pieces = f.binary("mul", f.binary("mul", batch, strips), chunks)
         following = f.binary("add", f.arg("thread"), int_const(1))
-        begin, end = (
-            f.binary("udiv", f.binary("mul", pieces, part), f.arg("threads"))
-            for part in (f.arg("thread"), following)
-        )
+        begin, end = self._cut_at(pieces, (f.arg("thread"), following), f.arg("threads"))
         some = self._max(chunks, int_const(1))
-        return Share(begin, end, chunks, f.binary("udiv", begin, some), f.ceil_div(end, some))
+        first, last = f.binary("udiv", begin, some), f.ceil_div(end, some)
+        return Share(begin, end, chunks, strips, first, last)
+
+    def _strip_rows(self, batch: Val, chunks: Val) -> Val:
+        """Rows in a strip: `_STRIP_ROWS`, or fewer where there would be too few strips to share."""
+        f = self.f
+        rows = f.binary("mul", f.binary("mul", batch, self.sizes.out_height), chunks)
+        shares = f.binary("mul", f.arg("threads"), int_const(_STRIPS_PER_SHARE))
+        wanted = self._min(f.binary("udiv", rows, shares), int_const(_STRIP_ROWS))
+        return self._max(wanted, int_const(1))
 
     @property
-    def _chunk_channels(self) -> int:
+    def chunk_channels(self) -> int:
         """Channels that are a cache line of input."""
         return max(self.group, _LINE_BYTES // self.kernel.input_dtype.size)
 
-    def line(self, share: Share, row: Val) -> Line:
-        """An output row: its part in this thread's share, and ky clipped to the image."""
-        f, s, k = self.f, self.sizes, self.kernel
-        before = f.binary("mul", row, share.chunks)
+    def strip(self, share: Share, number: Val) -> Strip:
+        """A strip: its rows, and its part in this thread's share."""
+        f = self.f
+        before = f.binary("mul", number, share.chunks)
         low = self._max(f.binary("sub", share.begin, before), int_const(0))
         high = self._min(f.binary("sub", share.end, before), share.chunks)
-        begin, end = (f.binary("mul", c, int_const(self._chunk_channels)) for c in (low, high))
-        image, y = f.binary("udiv", row, s.out_height), f.binary("urem", row, s.out_height)
+        channels = (f.binary("mul", c, int_const(self.chunk_channels)) for c in (low, high))
+        image, place = (f.binary(op, number, share.strips) for op in ("udiv", "urem"))
+        following = f.binary("add", place, int_const(1))
+        rows = self._cut_at(self.sizes.out_height, (place, following), share.strips)
+        return Strip(image, *rows, *channels)
+
+    def _cut_at(self, extent: Val, numbers: tuple[Val, Val], parts: Val) -> list[Val]:
+        """Where parts of nearly equal size begin."""
+        f = self.f
+        return [f.binary("udiv", f.binary("mul", extent, number), parts) for number in numbers]
+
+    def line(self, image: Val, y: Val) -> Line:
+        """An output row, with ky clipped to the image."""
+        f, s, k = self.f, self.sizes, self.kernel
         (dy, sy), kh = (k.dilations[0], k.strides[0]), k.kernel[0]
         top = f.binary("sub", f.binary("mul", y, int_const(sy)), s.top)
         above = f.binary("sub", int_const(0), top)
@@ -144,7 +175,17 @@ class Geometry:
         start_row = f.binary("add", top, f.binary("mul", first_ky, int_const(dy)))
         offset = f.binary("add", s.start, f.binary("mul", image, s.image_stride))
         offset = f.binary("add", offset, f.binary("mul", start_row, s.row_stride))
-        return Line(image, y, offset, first_ky, last_ky, begin, end)
+        return Line(image, y, offset, first_ky, last_ky)
+
+    def part_channels(self, bytes_: int) -> int:
+        """Channels, whole chunks, of which a tile's input to a strip takes at most `bytes_`."""
+        k = self.kernel
+        rows, columns = (
+            (outputs - 1) * k.strides[axis] + (k.kernel[axis] - 1) * k.dilations[axis] + 1
+            for axis, outputs in enumerate((_STRIP_ROWS, k.tile))
+        )
+        fitting = bytes_ // (rows * columns * k.input_dtype.size)
+        return max(fitting // self.chunk_channels, 1) * self.chunk_channels
 
     # Tiles ----------------------------------------------------------------------------------------
     def _tile_sizes(self) -> tuple[Val, Val]:
@@ -182,16 +223,14 @@ class Geometry:
         left = f.binary("sub", f.binary("mul", x, int_const(k.strides[1])), s.left)
         start = f.binary("mul", left, s.column_stride)
         before, behind = k.padding[1], k.right_padding
-        offsets, exists = {}, {}
+        exists = {}
         for column in columns:
-            ahead = f.binary("mul", int_const(column), s.column_stride)
-            offsets[column] = f.binary("add", start, ahead)
             from_end = max(columns) - column
             inside = isinstance(before, int) and column >= before
             if not (inside and isinstance(behind, int) and from_end >= behind):
                 position = f.binary("add", left, int_const(column))
                 exists[column] = f.compare("icmp ult", position, s.width)
-        return Tile(size, x, columns, offsets, exists)
+        return Tile(size, x, columns, start, exists)
 
     # Integers -------------------------------------------------------------------------------------
     def _ceil_div(self, a: Val, b: Val) -> Val:

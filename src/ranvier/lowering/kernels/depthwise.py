@@ -14,7 +14,7 @@ For every image n, output row y, output column x and channel c:
   padded, 64-byte aligned. A word is an f32, or, where `uses_pairs`, two bf16: the weight of the tap
   and that of the tap one row below. The sum is in f32 whatever the input is.
 - At most `tile` output columns are computed together; a row is cut into tiles of `tile_sizes`.
-- Work is split evenly over threads by (image, output row, chunk of channels).
+- Work is split evenly over threads by (image, strip of output rows, chunk of channels).
 """
 
 from __future__ import annotations
