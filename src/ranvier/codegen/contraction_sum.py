@@ -13,11 +13,16 @@ from ranvier.codegen.microkernel import (
     Tile,
     emit_depth,
     row_pointers,
+    step_bytes,
     table_pointers,
+    tile_rows,
     total_sums,
 )
 from ranvier.codegen.row_table import RowTable
 from ranvier.lowering.kernels.contraction import Contraction
+from ranvier.lowering.kernels.panels import PanelLayout
+
+_LEAST_BYTES = memory.LINE // 4
 
 
 @dataclass(frozen=True)
@@ -61,12 +66,30 @@ class TileSum:
         return loop.results[2:]
 
     def _ahead(self, extents: Extents, number: Val, taps: int, rows: Val | None) -> Ahead:
-        """What is asked for in tap `number` of all tiles: a line of the next panel per iteration.
+        """What is asked for in tap `number` of all tiles of this height: a part of the next panel.
 
-        It ends where the whole panel has been asked for.
+        It ends where the whole panel has been asked for. A single row streams B as fast as memory
+        gives it, and asks for nothing.
         """
-        f, line = self.f, memory.LINE // self.tile.steps
-        asks = f.compare("icmp ult", number, int_const(taps * self.tile.step_bytes // line))
-        step = f.select(asks, int_const(line), int_const(0))
-        offset = f.binary("mul", f.binary("mul", number, extents.steps), step)
-        return Ahead(rows, f.opaque(f.element_pointer(f.arg("at.next"), "i8", offset)), step)
+        f, tile = self.f, self.tile
+        if tile.rows == 1:
+            return Ahead(rows, f.arg("at.next"), int_const(0), 0)
+        ask = bytes_ahead(tile.layout, tile.rows == tile_rows(tile.layout, tile.target))
+        before = f.binary("mul", f.arg("at.asked"), int_const(taps))
+        before = f.binary("add", before, f.binary("mul", number, int_const(ask)))
+        asks = f.compare("icmp ult", before, int_const(taps * tile.step_bytes))
+        step, before = (f.select(asks, some, int_const(0)) for some in (int_const(ask), before))
+        offset = f.binary("mul", before, extents.steps)
+        columns = f.opaque(f.element_pointer(f.arg("at.next"), "i8", offset))
+        return Ahead(rows, columns, step, -(-tile.steps * ask // memory.LINE))
+
+
+def bytes_ahead(layout: PanelLayout, full: bool) -> int:
+    """Bytes of the next panel that a tile asks for in a step of its depth.
+
+    A full tile asks for a line in four steps: its iterations have no more to spare, and in most
+    products there are enough of them. A lower tile asks for half a panel: a product of a few rows
+    has two of them, or three tiles in all. What is left out costs nearly as much as if nothing were
+    asked for, as memory's own prefetchers start anew behind a gap.
+    """
+    return _LEAST_BYTES if full else max(step_bytes(layout) // 2, _LEAST_BYTES)

@@ -23,7 +23,7 @@ from ranvier.codegen.row_table import RowTable
 from ranvier.lowering.kernels.contraction import BATCH, Contraction
 
 _SPILLED_BYTES = 3072  # of sums that wait on the stack for a long epilogue: part of any L1
-_POSITION = ("at.b", "at.n", "at.m", "at.tiles")
+_POSITION = ("at.b", "at.n", "at.m", "at.tiles", "at.asked")
 
 
 @dataclass(frozen=True)

@@ -77,12 +77,17 @@ class Tile:
     @property
     def step_bytes(self) -> int:
         """Bytes of packed B per step."""
-        return self.layout.width * self.layout.unit * self.layout.dtype.size
+        return step_bytes(self.layout)
 
     def lanes(self, index: int) -> int:
         """Lanes of vector `index` that are computed."""
         is_half = self.half_last and index == self.vectors - 1
         return self.target.lanes // 2 if is_half else self.target.lanes
+
+
+def step_bytes(layout: PanelLayout) -> int:
+    """Bytes of packed B per step of the depth."""
+    return layout.width * layout.unit * layout.dtype.size
 
 
 def zero_sums(tile: Tile) -> list[Val]:
@@ -124,12 +129,13 @@ class Ahead:
     """What is asked for while a tap is added: of A into L1, of B into L2.
 
     `rows` is what the next tile reads of A, in one piece. `columns` is a part of the next panel of
-    B, of which every step asks for `column_bytes`.
+    B, of which an iteration asks for `column_lines` lines, `column_bytes` per step; 0 at the end.
     """
 
     rows: Val | None
     columns: Val
     column_bytes: Val
+    column_lines: int
 
 
 @dataclass(frozen=True)
@@ -188,12 +194,14 @@ def _loop(
 def _fetch(f: FunctionBuilder, tile: Tile, ahead: Ahead, k: Val) -> None:
     """Ask for what belongs to the iteration that begins at step `k`."""
     columns = f.element_pointer(ahead.columns, "i8", f.binary("mul", k, ahead.column_bytes))
-    memory.prefetch(f, columns, level=2)
+    for number in range(ahead.column_lines):
+        line = int_const(number * memory.LINE)
+        memory.prefetch(f, f.element_pointer(columns, "i8", line), level=2)
     if ahead.rows is None:
         return
-    step_bytes = tile.layout.unit * tile.layout.dtype.size * tile.rows
-    rows = f.element_pointer(ahead.rows, "i8", _scaled(f, k, step_bytes))
-    for offset in range(0, tile.steps * step_bytes, memory.LINE):
+    row_bytes = tile.layout.unit * tile.layout.dtype.size * tile.rows
+    rows = f.element_pointer(ahead.rows, "i8", _scaled(f, k, row_bytes))
+    for offset in range(0, tile.steps * row_bytes, memory.LINE):
         memory.prefetch(f, f.element_pointer(rows, "i8", int_const(offset)))
 
 

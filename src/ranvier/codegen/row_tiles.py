@@ -12,6 +12,7 @@ from functools import cached_property
 
 from ranvier.codegen.builder import FunctionBuilder, ModuleWriter, Val, int_const
 from ranvier.codegen.contraction_part import Part
+from ranvier.codegen.contraction_sum import bytes_ahead
 from ranvier.codegen.contraction_tile import TileFunction
 from ranvier.codegen.microkernel import Tile, tile_rows
 from ranvier.codegen.row_table import RowTable
@@ -52,10 +53,14 @@ class Rows:
 
 @dataclass(frozen=True)
 class _Tiles:
-    """`tiles` tiles of `height` rows, the first of which is row `first`, found at `at`."""
+    """`tiles` tiles of `height` rows, the first of which is row `first`, found at `at`.
+
+    The tiles before have asked for `asked` bytes of the next panel in every step of the depth.
+    """
 
     height: Val
     tiles: Val
+    asked: Val
     first: Val
     at: Val
     stride: Val
@@ -125,10 +130,14 @@ class RowTiles:
         smaller = f.binary("sub", tiles, larger)
         height = f.binary("add", base, int_const(1))
         taken = f.binary("mul", larger, height)
+        is_full = f.compare("icmp eq", height, int_const(self.rows))
+        each = (int_const(bytes_ahead(self.layout, full)) for full in (True, False))
+        asked = f.binary("mul", larger, f.select(is_full, *each))
         later = f.element_pointer(rows.at, "i8", f.binary("mul", taken, rows.entry_bytes))
+        next_first = f.binary("add", rows.first, taken)
         return (
-            _Tiles(height, larger, rows.first, rows.at, rows.stride),
-            _Tiles(base, smaller, f.binary("add", rows.first, taken), later, rows.stride),
+            _Tiles(height, larger, int_const(0), rows.first, rows.at, rows.stride),
+            _Tiles(base, smaller, asked, next_first, later, rows.stride),
         )
 
     def run(
@@ -163,7 +172,8 @@ class RowTiles:
         after = f.label("after")
         cases = " ".join(f"i64 {number}, label %{label}" for number, label in labels.items())
         f.raw(f"switch {key}, label %{after} [{cases}]")
-        arguments = [*place, tiles.first, tiles.tiles, *panels, tiles.at, tiles.stride]
+        numbers = [tiles.first, tiles.tiles, tiles.asked]
+        arguments = [*place, *numbers, *panels, tiles.at, tiles.stride]
         for number, label in labels.items():
             f.begin(label)
             function = self.functions[number]
