@@ -127,6 +127,7 @@ import os, signal, sys, threading, numpy, ranvier
 model = ranvier.load(sys.argv[1])
 x = numpy.zeros((3, 4), "f4")
 model(x[:0])
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 threading.Timer(0.005, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
     while True: model(x)
