@@ -119,9 +119,8 @@ class Panels:
 
     def _at(self, b: Val, panel: Val, step: Val) -> Val:
         """Where a step of a panel lies."""
-        f, layout = self.f, self._layout
-        step_bytes = layout.width * layout.unit * layout.dtype.size
-        before = f.binary("mul", step, int_const(step_bytes))
+        f = self.f
+        before = f.binary("mul", step, int_const(self._layout.step_bytes))
         return f.element_pointer(
             b, "i8", f.binary("add", f.binary("mul", panel, self.panel_bytes), before)
         )

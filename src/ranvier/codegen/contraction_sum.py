@@ -13,7 +13,6 @@ from ranvier.codegen.microkernel import (
     Tile,
     emit_depth,
     row_pointers,
-    step_bytes,
     table_pointers,
     tile_rows,
     total_sums,
@@ -22,7 +21,7 @@ from ranvier.codegen.row_table import RowTable
 from ranvier.lowering.kernels.contraction import Contraction
 from ranvier.lowering.kernels.panels import PanelLayout
 
-_LEAST_BYTES = memory.LINE // 4
+_LEAST_BYTES = memory.LINE // 4  # of the next panel, in a step: iterations have four
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,6 @@ def bytes_ahead(layout: PanelLayout, full: bool) -> int:
 
     A full tile asks for a line in four steps: its iterations have no more to spare, and in most
     products there are enough of them. A lower tile asks for half a panel: a product of a few rows
-    has two of them, or three tiles in all. What is left out costs nearly as much as if nothing were
-    asked for, as memory's own prefetchers start anew behind a gap.
+    has two of them, or three tiles in all.
     """
-    return _LEAST_BYTES if full else max(step_bytes(layout) // 2, _LEAST_BYTES)
+    return _LEAST_BYTES if full else max(layout.step_bytes // 2, _LEAST_BYTES)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from ranvier.codegen.builder import I1, I64, FunctionBuilder, ModuleWriter, Val, int_const
 from ranvier.codegen.indices import IndexEmitter
 from ranvier.codegen.kernel_parameters import THREAD_PARAMETERS, kernel_parameters
+from ranvier.codegen.work_split import cut
 from ranvier.ir.dim import Polynomial
 from ranvier.lowering.kernels.depth_first import (
     BEGIN,
@@ -51,15 +52,12 @@ class _Emitter:
     def emit(self) -> None:
         f, k = self.f, self.kernel
         images, bands, height = map(self.index.scalar, (k.images, k.bands, k.out_height))
-        begin, end = self._share(f.binary("mul", images, bands))
+        begin, end = cut(f, f.binary("mul", images, bands), f.arg("thread"), f.arg("threads"))
         nothing = [int_const(0), int_const(0)]
         with f.loop_carrying(begin, end, 1, nothing, "band") as loop:
             image = f.binary("udiv", loop.index, bands)
             number = f.binary("urem", loop.index, bands)
-            y, below = (
-                f.binary("udiv", f.binary("mul", height, part), bands)
-                for part in (number, f.binary("add", number, int_const(1)))
-            )
+            y, below = cut(f, height, number, bands)
             first, last = self._window(y, below)
             begins = [
                 f.compare("icmp eq", *pair)
@@ -73,13 +71,6 @@ class _Emitter:
             loop.next = [first, last]
         f.ret()
         f.finish()
-
-    def _share(self, bands: Val) -> tuple[Val, Val]:
-        """This thread's bands of all images."""
-        f, thread, threads = self.f, self.f.arg("thread"), self.f.arg("threads")
-        ends = (thread, f.binary("add", thread, int_const(1)))
-        begin, end = (f.binary("udiv", f.binary("mul", bands, part), threads) for part in ends)
-        return begin, end
 
     def _window(self, y: Val, below: Val) -> tuple[Val, Val]:
         """The input rows inside the image that output rows `y` to before `below` need."""

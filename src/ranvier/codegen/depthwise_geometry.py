@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from ranvier.codegen.builder import I64, FunctionBuilder, Val, int_const
 from ranvier.codegen.indices import IndexEmitter
+from ranvier.codegen.memory import LINE
+from ranvier.codegen.work_split import cut
 from ranvier.lowering.kernels.depthwise import Depthwise, tile_sizes
 
-_LINE_BYTES = 64
 _STRIP_ROWS = 4  # at most
 _STRIPS_PER_SHARE = 8  # so many at least, as long as rows are left to share
 
@@ -127,8 +128,7 @@ class Geometry:
         chunks = f.ceil_div(s.channels, int_const(self.chunk_channels))
         strips = f.ceil_div(s.out_height, self._strip_rows(batch, chunks))
         pieces = f.binary("mul", f.binary("mul", batch, strips), chunks)
-        following = f.binary("add", f.arg("thread"), int_const(1))
-        begin, end = self._cut_at(pieces, (f.arg("thread"), following), f.arg("threads"))
+        begin, end = cut(f, pieces, f.arg("thread"), f.arg("threads"))
         some = self._max(chunks, int_const(1))
         first, last = f.binary("udiv", begin, some), f.ceil_div(end, some)
         return Share(begin, end, chunks, strips, first, last)
@@ -144,7 +144,7 @@ class Geometry:
     @property
     def chunk_channels(self) -> int:
         """Channels that are a cache line of input."""
-        return max(self.group, _LINE_BYTES // self.kernel.input_dtype.size)
+        return max(self.group, LINE // self.kernel.input_dtype.size)
 
     def strip(self, share: Share, number: Val) -> Strip:
         """A strip: its rows, and its part in this thread's share."""
@@ -154,14 +154,8 @@ class Geometry:
         high = self._min(f.binary("sub", share.end, before), share.chunks)
         channels = (f.binary("mul", c, int_const(self.chunk_channels)) for c in (low, high))
         image, place = (f.binary(op, number, share.strips) for op in ("udiv", "urem"))
-        following = f.binary("add", place, int_const(1))
-        rows = self._cut_at(self.sizes.out_height, (place, following), share.strips)
+        rows = cut(f, self.sizes.out_height, place, share.strips)
         return Strip(image, *rows, *channels)
-
-    def _cut_at(self, extent: Val, numbers: tuple[Val, Val], parts: Val) -> list[Val]:
-        """Where parts of nearly equal size begin."""
-        f = self.f
-        return [f.binary("udiv", f.binary("mul", extent, number), parts) for number in numbers]
 
     def line(self, image: Val, y: Val) -> Line:
         """An output row, with ky clipped to the image."""

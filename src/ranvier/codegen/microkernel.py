@@ -77,17 +77,12 @@ class Tile:
     @property
     def step_bytes(self) -> int:
         """Bytes of packed B per step."""
-        return step_bytes(self.layout)
+        return self.layout.step_bytes
 
     def lanes(self, index: int) -> int:
         """Lanes of vector `index` that are computed."""
         is_half = self.half_last and index == self.vectors - 1
         return self.target.lanes // 2 if is_half else self.target.lanes
-
-
-def step_bytes(layout: PanelLayout) -> int:
-    """Bytes of packed B per step of the depth."""
-    return layout.width * layout.unit * layout.dtype.size
 
 
 def zero_sums(tile: Tile) -> list[Val]:

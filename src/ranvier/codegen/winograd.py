@@ -20,7 +20,7 @@ from ranvier.codegen.kernel_parameters import THREAD_PARAMETERS, kernel_paramete
 from ranvier.codegen.row_tiles import Rows, RowTiles
 from ranvier.codegen.winograd_input import InputTransform
 from ranvier.codegen.winograd_output import OutputTransform
-from ranvier.codegen.work_split import Share, Work, share
+from ranvier.codegen.work_split import Share, Work, cut, share
 from ranvier.errors import CompileError
 from ranvier.ir import dim as dims
 from ranvier.ir.dtype import BF16, F32
@@ -107,21 +107,16 @@ class _Kernel:
         total = f.binary("sub", part.end_row, part.first_row)
         blocks = f.ceil_div(total, int_const(self.kernel.block))
         with f.loop(int_const(0), blocks, 1, "block") as number:
-            first = self._cut(total, number, blocks)
-            end = self._cut(total, f.binary("add", number, int_const(1)), blocks)
+            first, end = cut(f, total, number, blocks)
             count = f.binary("sub", end, first)
             first = f.binary("add", part.first_row, first)
             f.call_void(self.input.name, *self.arguments, first, count, v)
             self._panels(part, v, m, first, count)
 
-    def _cut(self, total: Val, number: Val, parts: Val) -> Val:
-        f = self.f
-        return f.binary("udiv", f.binary("mul", total, number), parts)
-
     def _panels(self, part: Share, v: Val, m: Val, first: Val, count: Val) -> None:
         f, layout, scratch = self.f, self.layout, self.scratch
         u = f.arg(f"b{self.kernel.weight_operand}")
-        xi_bytes = layout.steps_per_tap * (layout.width * layout.unit * layout.dtype.size)
+        xi_bytes = layout.steps_per_tap * layout.step_bytes
         points = self.kernel.points**2
         stride = int_const(scratch.input_row)
         depth = [] if not self.tiles.contraction.scalars else [int_const(self.kernel.channels // 2)]

@@ -57,16 +57,17 @@ def share(f: FunctionBuilder, work: Work) -> Iterator[Share]:
     row_part = f.binary("udiv", thread, splits)
     active = f.compare("icmp ult", thread, threads)
     with f.when(f.binary("and", active, f.compare("icmp ne", work.rows, int_const(0))), "share"):
-        first_panel, end_panel = _cut(f, work.panels, column_part, splits)
+        first_panel, end_panel = cut(f, work.panels, column_part, splits)
         height = int_const(work.tile_rows)
-        first_tile, end_tile = _cut(f, f.ceil_div(work.rows, height), row_part, row_splits)
+        first_tile, end_tile = cut(f, f.ceil_div(work.rows, height), row_part, row_splits)
         first_row, end_row = (
             _minimum(f, f.binary("mul", tile, height), work.rows) for tile in (first_tile, end_tile)
         )
         yield Share(first_panel, end_panel, first_row, end_row)
 
 
-def _cut(f: FunctionBuilder, extent: Val, part: Val, parts: Val) -> tuple[Val, Val]:
+def cut(f: FunctionBuilder, extent: Val, part: Val, parts: Val) -> tuple[Val, Val]:
+    """Where part number `part` of `parts` nearly equal parts of `extent` begins and ends (i64)."""
     following = f.binary("add", part, int_const(1))
     first = f.binary("udiv", f.binary("mul", extent, part), parts)
     return first, f.binary("udiv", f.binary("mul", extent, following), parts)

@@ -68,6 +68,11 @@ class PanelLayout:
         return self.vectors * self.lanes
 
     @property
+    def step_bytes(self) -> int:
+        """Bytes of a step in a panel."""
+        return self.width * self.unit * self.dtype.size
+
+    @property
     def panels(self) -> Dim:
         """Panels, the partial last one included."""
         return (self.columns + (self.width - 1)) // self.width
