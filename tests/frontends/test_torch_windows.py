@@ -181,7 +181,8 @@ def roi_align() -> Any:
             "(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, "
             "SymInt pooled_width, int sampling_ratio, bool aligned) -> Tensor",
         )
-        torch.library.impl("torchvision::roi_align", "CPU", python._roi_align)
+        eager = python._roi_align.__wrapped__  # not through torch.compile, anew for every size
+        torch.library.impl("torchvision::roi_align", "CPU", eager)
         torch.library.register_fake("torchvision::roi_align", _pooled)
     return torch.ops.torchvision.roi_align.default
 
