@@ -29,6 +29,7 @@ from ranvier.target import TARGETS
 from tests.codegen.contraction_cases import Matmul
 from tests.codegen.jit import Compiled
 from tests.emulation import is_emulated
+from tests.lowering import test_prologue
 from tests.lowering.native import run_native
 from tests.lowering.test_depth_first import ASKED, BLOCKS, inputs
 
@@ -146,6 +147,14 @@ def test_a_product(name: str) -> None:
 def test_a_block_of_convolutions() -> None:
     graph = BLOCKS["bf16"].graph()
     given = inputs(graph, 2, (9, 7))
+    wanted = decode(interpret(graph, given)["y"], BF16)
+    for (found,) in run_native(graph, [given], WIDEST, options=ASKED):
+        assert np.abs(decode(found["y"], BF16) - wanted).max() < 0.1
+
+
+def test_a_step_in_front_of_a_product() -> None:
+    graph = test_prologue.LAYERS["bf16, excited"].graph()
+    given = test_prologue.inputs(graph, 2, (9, 9))
     wanted = decode(interpret(graph, given)["y"], BF16)
     for (found,) in run_native(graph, [given], WIDEST, options=ASKED):
         assert np.abs(decode(found["y"], BF16) - wanted).max() < 0.1

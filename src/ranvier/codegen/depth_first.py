@@ -57,7 +57,7 @@ class _Emitter:
         with f.loop_carrying(begin, end, 1, nothing, "band") as loop:
             image = f.binary("udiv", loop.index, bands)
             number = f.binary("urem", loop.index, bands)
-            y, below = cut(f, height, number, bands)
+            y, below = self._rows(height, number, bands)
             first, last = self._window(y, below)
             begins = [
                 f.compare("icmp eq", *pair)
@@ -71,6 +71,15 @@ class _Emitter:
             loop.next = [first, last]
         f.ret()
         f.finish()
+
+    def _rows(self, height: Val, number: Val, bands: Val) -> tuple[Val, Val]:
+        """Where band `number` of an image begins and ends."""
+        f, granule = self.f, int_const(self.kernel.granule)
+        if self.kernel.granule == 1:
+            return cut(f, height, number, bands)
+        first, last = cut(f, f.ceil_div(height, granule), number, bands)
+        y, below = (f.binary("mul", n, granule) for n in (first, last))
+        return y, self._minimum(below, height)
 
     def _window(self, y: Val, below: Val) -> tuple[Val, Val]:
         """The input rows inside the image that output rows `y` to before `below` need."""

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
@@ -19,7 +20,7 @@ from ranvier.lowering.kernels.depthwise import CHANNEL, Depthwise
 from ranvier.lowering.kernels.depthwise import COLUMN as X
 from ranvier.lowering.kernels.depthwise import IMAGE as N
 from ranvier.lowering.kernels.depthwise import ROW as LINE
-from ranvier.lowering.kernels.nest import Store
+from ranvier.lowering.kernels.nest import Nest, Store
 from ranvier.lowering.program import Program, Step
 
 Values = Mapping[str, Dim]  # what the scalars of a step stand for
@@ -111,7 +112,7 @@ class Chain:
         step, k, values = self.before, self.kernel, scalar_values(self.middle)
         if step is None:
             return True
-        if not isinstance(step.kernel, Contraction) or not _is_plain(step.kernel):
+        if not isinstance(step.kernel, Contraction) or not is_plain(step.kernel):
             return False
         strides = tuple(dims.substitute(n, values) for n in k.input_strides)
         dense = (self.source.height * self.source.row, self.source.row, self.source.channels)
@@ -130,7 +131,7 @@ class Chain:
         if step is None:
             return True
         kernel = step.kernel
-        if not isinstance(kernel, Contraction) or not _is_plain(kernel):
+        if not isinstance(kernel, Contraction) or not is_plain(kernel):
             return False
         layout, values = self.result, scalar_values(step)
         n, y, x, c = (dims.symbol(name) for name in (N, LINE, X, CHANNEL))
@@ -152,7 +153,7 @@ def chain_at(program: Program, position: int, uses: Counter[int], longest: int =
     """The longest chain of at most so many steps that begins with a step."""
     for length in range(longest, 1, -1):
         chain = _as_chain(program, program.steps[position : position + length])
-        if chain is not None and _is_closed(chain, uses) and chain.fits():
+        if chain is not None and is_closed(program, chain.steps, uses) and chain.fits():
             return chain
     return None
 
@@ -170,19 +171,19 @@ def _as_chain(program: Program, steps: Sequence[Step]) -> Chain | None:
     return Chain(program, next(iter(before), None), steps[middle], next(iter(after), None))
 
 
-def _is_closed(chain: Chain, uses: Counter[int]) -> bool:
-    """Whether each step writes for the next alone."""
-    for step, reader in zip(chain.steps, chain.steps[1:], strict=False):
+def is_closed(program: Program, steps: Sequence[Step], uses: Counter[int]) -> bool:
+    """Whether each step writes for the next alone; `uses` counts the steps that use a buffer."""
+    for step, reader in pairwise(steps):
         if len(step.writes) != 1 or step.writes[0] not in reader.reads:
             return False
         buffer = step.writes[0]
-        kept = chain.program.buffers[buffer].kind != "temporary"
-        if kept or buffer in chain.program.reserved or uses[buffer] != 2:
+        kept = program.buffers[buffer].kind != "temporary"
+        if kept or buffer in program.reserved or uses[buffer] != 2:
             return False
     return True
 
 
-def _is_plain(kernel: Contraction) -> bool:
+def is_plain(kernel: Contraction) -> bool:
     """Whether it is one product whose rows are pixels."""
     is_one = kernel.batches == 1 and kernel.taps == 1 and len(kernel.stores) == 1
     return is_one and kernel.linear_row is not None and kernel.sums_operand is None
@@ -205,17 +206,21 @@ def _begins_at_zero(step: Step, buffer: int) -> bool:
 
 
 def scalar_values(step: Step) -> Values:
-    """What the scalars of a product's or convolution's step stand for, in dims of the model."""
-    assert isinstance(step.kernel, (Contraction, Depthwise))
+    """What the scalars of a step's kernel stand for, in dims of the model."""
+    assert isinstance(step.kernel, (Contraction, Depthwise, Nest))
     return dict(zip(step.kernel.scalars, step.scalars, strict=True))
 
 
 # Bands -------------------------------------------------------------------------------------------
 def advances(step: Step) -> list[Advance] | None:
-    """How the pointer of every operand moves with the first pixel (of a product) or with image and
-    row (of a convolution), in terms of the kernel's scalars; None if that is not all that changes.
+    """How the pointer of every operand moves with the first pixel (of a product), with image and
+    row (of a convolution) or with all loops but the last (of a nest), in terms of the kernel's
+    scalars; None if that is not all that changes.
     """
     kernel = step.kernel
+    if isinstance(kernel, Nest):
+        outer = tuple(loop.name for loop in kernel.loops[:-1])
+        return _moves(kernel.stores, kernel.operand_count, outer, ())
     if isinstance(kernel, Contraction):
         row = dims.substitute(kernel.row, {TAP: 0})
         return _moves(kernel.stores, kernel.operand_count, (PIXEL,), (

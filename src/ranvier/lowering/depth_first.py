@@ -9,15 +9,12 @@ al., "Fused-Layer CNN Accelerators", MICRO 2016) it stays in the second-level ca
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
-from ranvier.lowering.chains import Chain, advances, chain_at, scalar_values
+from ranvier.lowering.chains import Chain, chain_at, scalar_values
 from ranvier.lowering.claims import THREADS
-from ranvier.lowering.kernels.contraction import Contraction
 from ranvier.lowering.kernels.depth_first import (
     BEGIN,
     END,
@@ -29,12 +26,12 @@ from ranvier.lowering.kernels.depth_first import (
     Window,
     Y,
 )
+from ranvier.lowering.links import LinkBuilder
 from ranvier.lowering.options import LoweringOptions
-from ranvier.lowering.program import Argument, Buffer, Program, Step
+from ranvier.lowering.program import Argument, Program, Step
 from ranvier.lowering.typical import typical
 from ranvier.target import Target
 
-_ALIGNMENT = 64  # bytes of a cache line
 _CACHE_SHARE = 2  # a band takes one part in so many of the second-level cache
 _WEIGHT_SHARE = 4  # the products' weights at most one in so many: every band reads them
 _PIECE_ROWS = 8  # input rows of a piece of work for each row that it computes once more
@@ -45,7 +42,7 @@ def fuse_chains(program: Program, target: Target, options: LoweringOptions) -> l
 
     Buffers between the steps of such a chain become empty.
     """
-    uses = Counter(n for step in program.steps for n in {*step.reads, *step.writes})
+    uses = program.uses()
     fused: list[Step] = []
     position = 0
     while position < len(program.steps):
@@ -68,29 +65,27 @@ def _is_worth(chain: Chain, target: Target, options: LoweringOptions) -> bool:
         return asked
     images = [chain.source.image_bytes] if chain.before else []
     images += [chain.result.image_bytes] if chain.after else []
-    weights = sum(_weight_bytes(chain.program, step) for step in (chain.before, chain.after))
+    products = [step for step in (chain.before, chain.after) if step is not None]
+    weights = sum(chain.program.weight_bytes(step) for step in products)
     is_large = any(typical(size) > target.l2_bytes for size in images)
     return is_large and weights * _WEIGHT_SHARE <= target.l2_bytes
 
 
-def _weight_bytes(program: Program, step: Step | None) -> int:
-    buffers = [] if step is None else [program.buffers[a.buffer] for a in step.arguments]
-    return sum(b.data.nbytes for b in buffers if b.data is not None)
-
-
 @dataclass
 class _Fusion:
-    """Builds the step of a chain: its arguments and scalars are numbered as they are needed."""
+    """Builds the step of a chain."""
 
     program: Program
     target: Target
     chain: Chain
-    arguments: list[Argument] = field(default_factory=list)
-    scalars: dict[Dim, Dim] = field(default_factory=dict)  # dim of the model -> that of the kernel
+    build: LinkBuilder = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.build = LinkBuilder(self.program)
 
     def step(self) -> Step:
         """The depth-first step."""
-        chain, kernel = self.chain, self.chain.kernel
+        chain, kernel, build = self.chain, self.chain.kernel, self.build
         (kernel_height, _), (stride, _), (dilation, _) = (
             kernel.kernel, kernel.strides, kernel.dilations
         )  # fmt: skip
@@ -98,54 +93,29 @@ class _Fusion:
         window = band_memory = None
         if chain.before is not None:
             rows = (band - 1) * stride + (kernel_height - 1) * dilation + 1
-            window = self._scratch(rows * chain.source.row_bytes)
+            window = build.scratch(rows * chain.source.row_bytes)
         if chain.after is not None:
-            band_memory = self._scratch(band * chain.result.row_bytes)
+            band_memory = build.scratch(band * chain.result.row_bytes)
         links = self._links(window, band_memory)
         window_at: Window | None = None
         if window is not None:
-            window_at = Window(self._operand(window), self._scalar(chain.source.row_bytes))
+            window_at = Window(build.operand(window), build.scalar(chain.source.row_bytes))
         described = DepthFirst(
             links=links,
-            images=self._scalar(chain.source.images),
-            height=self._scalar(chain.source.height),
-            out_height=self._scalar(chain.result.height),
-            above=self._scalar(self._above),
+            images=build.scalar(chain.source.images),
+            height=build.scalar(chain.source.height),
+            out_height=build.scalar(chain.result.height),
+            above=build.scalar(self._above),
             kernel_height=kernel_height,
             stride=stride,
             dilation=dilation,
-            bands=self._scalar(bands),
+            bands=build.scalar(bands),
             window=window_at,
-            operand_count=len(self.arguments),
-            scalars=tuple(str(name) for name in self.scalars.values()),
+            operand_count=len(build.arguments),
+            scalars=build.scalar_names,
         )
-        return self._replacement(described, {a.buffer for a in (window, band_memory) if a})
-
-    def _replacement(self, kernel: DepthFirst, scratch: set[int]) -> Step:
-        """One step instead of the chain's; what lay between them is gone."""
-        steps, between = self.chain.steps, set(self.chain.between)
-        passed: Dim = 0
-        for buffer in between:
-            passed = passed + self.program.buffers[buffer].size_bytes * 2
-            self.program.buffers[buffer] = replace(self.program.buffers[buffer], size_bytes=0)
-        flops: Dim = 0
-        moved: Dim = 0
-        for step in steps:
-            flops, moved = flops + step.flops, moved + step.bytes
-        return Step(
-            kernel,
-            tuple(self.arguments),
-            tuple(self.scalars),
-            tuple(sorted({n for step in steps for n in step.reads} - between)),
-            tuple(sorted({n for step in steps for n in step.writes} - between | scratch)),
-            steps[-1].label,
-            steps[-1].source,
-            tuple(operator for step in steps for operator in step.operators),
-            flops,
-            moved - passed,
-            result=steps[-1].result,
-            most_pieces=self._most_pieces(),
-        )
+        scratch = [memory for memory in (window, band_memory) if memory is not None]
+        return build.step(described, chain.steps, chain.between, scratch, self._most_pieces())
 
     @property
     def _above(self) -> Dim:
@@ -185,38 +155,26 @@ class _Fusion:
 
     # Links ----------------------------------------------------------------------------------------
     def _links(self, window: Argument | None, band: Argument | None) -> tuple[Link, ...]:
-        chain, links = self.chain, []
+        chain, build, links = self.chain, self.build, []
         if chain.before is not None:
             assert window is not None
-            width = self._scalar(chain.source.width)
-            first = (IMAGE * self._scalar(chain.source.height) + FRESH) * width
-            into = (FRESH - BEGIN) * self._scalar(chain.source.row_bytes)
+            width = build.scalar(chain.source.width)
+            first = (IMAGE * build.scalar(chain.source.height) + FRESH) * width
+            into = (FRESH - BEGIN) * build.scalar(chain.source.row_bytes)
             places = {chain.between[0]: (window, into)}
-            links.append(self._product(chain.before, first, (END - FRESH) * width, places))
+            links.append(build.product(chain.before, first, (END - FRESH) * width, places))
         links.append(self._convolution(window, band))
         if chain.after is not None:
             assert band is not None
-            width = self._scalar(chain.result.width)
-            first = (IMAGE * self._scalar(chain.result.height) + Y) * width
+            width = build.scalar(chain.result.width)
+            first = (IMAGE * build.scalar(chain.result.height) + Y) * width
             places = {chain.between[-1]: (band, 0)}
-            links.append(self._product(chain.after, first, ROWS * width, places))
+            links.append(build.product(chain.after, first, ROWS * width, places))
         return tuple(links)
-
-    def _product(
-        self, step: Step, first: Dim, count: Dim, places: Mapping[int, tuple[Argument, Dim]]
-    ) -> Link:
-        """`count` pixels from `first` on; what lies in a buffer of `places` lies there instead."""
-        kernel = step.kernel
-        assert isinstance(kernel, Contraction)
-        described = replace(
-            kernel, rows=dims.symbol("$pixels"), scalars=(*kernel.scalars, "$pixels")
-        )
-        scalars = (*map(self._scalar, step.scalars), count)
-        return Link(described, self._operands(step, (first,), places), scalars)
 
     def _convolution(self, window: Argument | None, band: Argument | None) -> Link:
         """The rows of the band, from an image that ends with the window."""
-        step, kernel = self.chain.middle, self.chain.kernel
+        step, kernel, build = self.chain.middle, self.chain.kernel, self.build
         names = ("$height", "$rows", "$above")
         height, rows, above = map(dims.symbol, names)
         described = replace(
@@ -228,50 +186,12 @@ class _Fusion:
             places[self.chain.between[0]] = window, 0
         if band is not None:
             places[self.chain.between[-1]] = band, 0
-        operands = list(self._operands(step, (IMAGE, Y), places))
+        operands = list(build.operands(step, (IMAGE, Y), places))
         if window is None:
-            number, renamed = kernel.input_operand, self._renamed(step)
+            number, renamed = kernel.input_operand, build.renamed(step)
             image, row = (dims.substitute(n, renamed) for n in kernel.input_strides[:2])
             begin = (IMAGE * image + BEGIN * row) * kernel.input_dtype.size
             operands[number] = operands[number][0], begin
-        top = Y * kernel.strides[0] - self._scalar(self._above)
-        scalars = (*map(self._scalar, step.scalars), END - BEGIN, ROWS, BEGIN - top)
+        top = Y * kernel.strides[0] - build.scalar(self._above)
+        scalars = (*map(build.scalar, step.scalars), END - BEGIN, ROWS, BEGIN - top)
         return Link(described, tuple(operands), scalars)
-
-    def _operands(
-        self,
-        step: Step,
-        first: tuple[Dim, ...],
-        places: Mapping[int, tuple[Argument, Dim]],
-    ) -> tuple[tuple[int, Dim], ...]:
-        """The operands of a step whose variables begin at `first`."""
-        moves, renamed = advances(step), self._renamed(step)
-        assert moves is not None
-        operands: list[tuple[int, Dim]] = []
-        for argument, advance in zip(step.arguments, moves, strict=True):
-            moved: Dim = 0
-            for part, begin in zip(advance, first, strict=True):
-                moved = moved + dims.substitute(part, renamed) * begin
-            argument, moved = places.get(argument.buffer, (argument, moved))
-            operands.append((self._operand(argument), moved))
-        return tuple(operands)
-
-    # Numbering ------------------------------------------------------------------------------------
-    def _renamed(self, step: Step) -> dict[str, Dim]:
-        """The scalars of a step's kernel in terms of those of the chain."""
-        return {name: self._scalar(value) for name, value in scalar_values(step).items()}
-
-    def _scalar(self, value: Dim) -> Dim:
-        """A dim of the model as a scalar argument."""
-        return self.scalars.setdefault(value, dims.symbol(f"s{len(self.scalars)}"))
-
-    def _operand(self, argument: Argument) -> int:
-        if argument not in self.arguments:
-            self.arguments.append(argument)
-        return self.arguments.index(argument)
-
-    def _scratch(self, size_bytes: Dim) -> Argument:
-        """Memory of every thread."""
-        lines = dims.floordiv(size_bytes + _ALIGNMENT - 1, _ALIGNMENT)
-        own = lines * _ALIGNMENT
-        return Argument(self.program.add_buffer(Buffer("temporary", own * THREADS)), 0, own)

@@ -31,6 +31,7 @@ from ranvier.lowering.layout import ELEMENTWISE, channels_last, physical_order
 from ranvier.lowering.nests import add_nest
 from ranvier.lowering.options import LoweringOptions
 from ranvier.lowering.program import Buffer, Program, Step, Tensor
+from ranvier.lowering.prologue import fuse_prologues
 from ranvier.lowering.reservations import join_reservations, planned_size
 from ranvier.lowering.scope import KernelScope, linear_offset
 from ranvier.target import Target
@@ -91,6 +92,7 @@ def lower(graph: Graph, target: Target, options: LoweringOptions | None = None) 
     options = options or LoweringOptions()
     Lowering(graph, target, options, program).run()
     program.steps = fuse_chains(program, target, options)
+    program.steps = fuse_prologues(program, target, options)
     program.steps = place_barriers(join_reservations(program.steps))
     share_steps(program)
     return program

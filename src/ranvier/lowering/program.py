@@ -6,6 +6,7 @@ step    := kernel, arguments (buffer + byte offset), scalars (Dims), what it rea
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -130,3 +131,12 @@ class Program:
         """Append a buffer and return its number."""
         self.buffers.append(buffer)
         return len(self.buffers) - 1
+
+    def uses(self) -> Counter[int]:
+        """By how many steps each buffer is used."""
+        return Counter(n for step in self.steps for n in {*step.reads, *step.writes})
+
+    def weight_bytes(self, step: Step) -> int:
+        """Bytes of the weights that a step reads."""
+        buffers = (self.buffers[argument.buffer] for argument in step.arguments)
+        return sum(buffer.data.nbytes for buffer in buffers if buffer.data is not None)

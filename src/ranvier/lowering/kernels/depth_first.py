@@ -1,11 +1,13 @@
 """The depth-first kernel: a band of image rows goes through a chain of kernels before the next one.
 
     product of pixels (optional)  ->  depthwise convolution  ->  product of pixels (optional)
+    element-wise step  ->  product of pixels
 
-What the first computes is a *window*: the input rows that the convolution needs for a band of its
-output rows. It lies in scratch memory of the thread, as does the band that the convolution writes
-for the last. Of the window that the band before has left, rows that are needed again move to its
-beginning, so that every row is computed once per share of the work.
+What the first product computes is a *window*: the input rows that the convolution needs for a band
+of its output rows. It lies in scratch memory of the thread, as does the band that the step before
+the last product writes. Of the window that the band before has left, rows that are needed again
+move to its beginning, so that every row is computed once per share of the work. The second form has
+no window, and a single pixel for a row.
 
 - The kernels of the chain are ordinary ones, described for a single band: `Link` says with what
   pointers and scalars each is called, in terms of the chain's scalars and of the variables of a
@@ -22,6 +24,7 @@ from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
 from ranvier.lowering.kernels.contraction import Contraction
 from ranvier.lowering.kernels.depthwise import Depthwise
+from ranvier.lowering.kernels.nest import Nest
 
 IMAGE, Y, ROWS, BEGIN, FRESH, END = (
     dims.symbol(f"${name}") for name in ("image", "y", "rows", "begin", "fresh", "end")
@@ -34,7 +37,7 @@ class Link:
     its scalars.
     """
 
-    kernel: Contraction | Depthwise
+    kernel: Contraction | Depthwise | Nest
     operands: tuple[tuple[int, Dim], ...]
     scalars: tuple[Dim, ...]
 
@@ -52,7 +55,8 @@ class DepthFirst:
     """Static description; extents are names of scalar arguments or integers.
 
     `height` is that of the image that the convolution reads, `out_height` that of its result, and
-    `above` the rows of padding above the image.
+    `above` the rows of padding above the image. All bands but the last of an image are a multiple
+    of `granule` rows.
     """
 
     links: tuple[Link, ...]
@@ -67,3 +71,4 @@ class DepthFirst:
     window: Window | None
     operand_count: int
     scalars: tuple[str, ...]
+    granule: int = 1
