@@ -19,6 +19,7 @@ from ranvier.codegen import conversions, memory, scalar_ops
 from ranvier.codegen.builder import FunctionBuilder, Val, lanes_of
 from ranvier.codegen.expression_table import ExpressionTable
 from ranvier.codegen.indices import IndexEmitter, Lanes
+from ranvier.codegen.kept_terms import KeptTerms
 from ranvier.codegen.math_context import Context
 from ranvier.errors import CompileError
 from ranvier.ir import dim as dims
@@ -67,6 +68,7 @@ class ExpressionEmitter:
         self.lanes = lanes
         self._accumulator = accumulator
         self.table: ExpressionTable = outer.table if outer else ExpressionTable()
+        self.kept: KeptTerms | None = outer.kept if outer else None
         self.indices: IndexEmitter = IndexEmitter(
             builder, self.environment, lanes, outer.indices if outer else None
         )
@@ -155,6 +157,12 @@ class ExpressionEmitter:
             stored = self.builder.splat(stored, self.count)
         place = memory.Place(pointer, store.offset, store.storage, self.lanes.mask)
         memory.store_vector(self._context, self.indices, self.lanes, place, stored)
+
+    def keep(self, reduce: Reduce, term: Val) -> None:
+        """Write a term of a reduction to where its result will need it, if it is a kept one."""
+        kept = self.kept
+        if kept is not None and self.table.key(reduce) == self.table.key(kept.reduce):
+            self.store_value(kept.term, term)
 
     # Nodes ---------------------------------------------------------------------------------------
     def _literal(self, node: Literal) -> Val:

@@ -8,6 +8,8 @@ that a thread computes it once and not once per element:
     for s0 in this thread's part of segment 0:      reductions over (s0) ...
         for s1 in this thread's part of segment 1:  ...
             for j in the vectorised loop, in steps of several vectors, then masked or scalar
+                                                        reductions over (s0, s1, j) ...
+                for i in this nest's loops on which none of those depends
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from ranvier.codegen.builder import I1, I64, PTR, FunctionBuilder, ModuleWriter,
 from ranvier.codegen.expression import ExpressionEmitter, Lanes
 from ranvier.codegen.expression_table import ExpressionTable
 from ranvier.codegen.interleaved_stores import alternating_loop, store_alternating
+from ranvier.codegen.kept_terms import kept_terms
 from ranvier.codegen.reduction import hoist, lanes_for, prepare, tail_mask
 from ranvier.codegen.scalar_ops import LONG
 from ranvier.ir import dim as dims
@@ -71,14 +74,27 @@ class _NestWriter:
         pointers = [self._f.arg(n) for n in operands]
         environment = {n: self._f.arg(f"s.{n}") for n in nest.scalars}
         self._root = ExpressionEmitter(self._f, target, pointers, environment)
-        self._values = [store.value for store in nest.stores]
         vector = self._nest.vector
         self._vector: Loop | None = None if vector is None else self._nest.loops[vector]
         self._alternating = alternating_loop(self._nest)
-        inner = (self._vector, self._alternating)
-        self._outer = [loop for loop in self._nest.loops if loop not in inner]
+        self._inner = _inner_loops(self._nest, self._root.table)
+        inside = (self._vector, self._alternating, *self._inner)
+        self._outer = [loop for loop in self._nest.loops if loop not in inside]
+        self._keep_terms()
+        self._values = [store.value for store in self._nest.stores]
         self._lanes = lanes_for(self._vector.extent, target.lanes) if self._vector else 1
         self._copies = self._unroll()
+
+    def _keep_terms(self) -> None:
+        """Let a reduction keep its terms for results that are computed after it."""
+        if len(self._nest.stores) != 1 or self._vector is None:
+            return
+        inside = [loop.name for loop in self._inner or (self._vector,)]
+        (store,) = self._nest.stores
+        kept = kept_terms(store, self._nest.loops, inside, self._root.table)
+        if kept is not None:
+            self._root.kept = kept
+            self._nest = replace(self._nest, stores=(kept.store,))
 
     # Structure -----------------------------------------------------------------------------------
     def write(self) -> None:
@@ -217,6 +233,9 @@ class _NestWriter:
     def _is_cut(self) -> bool:
         """Whether the vectorised loop may have to be cut in chunks to occupy all threads."""
         assert self._vector is not None
+        kept = self._root.kept
+        if kept is not None and kept.loop is self._vector:
+            return False  # each chunk would compute the reduction, and write its terms
         _, high = dims.bounds(self._vector.extent)
         if high is not None and high < 2 * self._granule:
             return False
@@ -315,6 +334,21 @@ class _NestWriter:
             return
         if self._vector is not None:
             prepare(emitters, self._values)
+        if self._inner:
+            for emitter in emitters:
+                hoist(emitter, self._values)
+        self._inner_stores(emitters, self._inner)
+
+    def _inner_stores(self, emitters: Sequence[ExpressionEmitter], loops: Sequence[Loop]) -> None:
+        """The stores of all iterations of loops inside the vectorised one."""
+        if loops:
+            f, (loop, *rest) = self._f, loops
+            extent = emitters[0].emit_dim(loop.extent)
+            with f.loop(int_const(0), extent, 1, loop.name) as index:
+                inner = [emitter.nested({loop.name: index}) for emitter in emitters]
+                prepare(inner, self._values)
+                self._inner_stores(inner, rest)
+            return
         pairs = [(e, s) for s in self._nest.stores for e in emitters]
         values = [e.emit(s.value) for e, s in pairs]
         for (emitter, store), value in zip(pairs, values, strict=True):
@@ -353,6 +387,25 @@ def _vectorisable(nest: Nest) -> Nest:
     if any(not dims.depends_on(store.offset, [name]) for store in nest.stores):
         return replace(nest, vector=None)
     return nest
+
+
+def _inner_loops(nest: Nest, table: ExpressionTable) -> list[Loop]:
+    """The loops on which no reduction along the vectorised loop depends: outside of that loop, they
+    would have each computed once for every iteration.
+    """
+    if nest.vector is None:
+        return []
+    along = nest.loops[nest.vector]
+    found = list(_reductions([store.value for store in nest.stores]))
+    within = [free for free in map(table.free_symbols, found) if along.name in free]
+    if not within:
+        return []
+    bound = frozenset[str]().union(*within)
+    others = [loop for loop in nest.loops if loop is not along]
+    free = [loop for loop in others if loop.name not in bound]
+    names = [loop.name for loop in (*free, along)]
+    fixed = all(not dims.depends_on(loop.extent, names) for loop in nest.loops)
+    return free if fixed else []
 
 
 def _stride(access: Access, name: str) -> Dim | None:

@@ -171,6 +171,7 @@ def _accumulate(
                 result.append(_add_product(emitter, factors, state))
                 continue
             value = emitter.emit(reduce.body)
+            emitter.keep(reduce, value)
             if lanes_of(value.type) != lanes:
                 value = context.builder.splat(value, lanes)
             at = position if len(state) == 1 else context.builder.splat(position, lanes)
@@ -322,6 +323,7 @@ class _Vectorised:
                 new = _add_product(inner, factors, state)
             else:
                 value = inner.emit_lanes(reduce.body)
+                inner.keep(reduce, value)
                 new = accumulate.step(self._context, reduce, state, value, position)
             if mask is not None:
                 new = accumulate.mask_step(self._context, reduce, state, new, mask)
