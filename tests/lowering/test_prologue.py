@@ -199,5 +199,5 @@ def test_it_takes_no_memory_for_what_lies_between() -> None:
         return sum(dims.evaluate(size, scope) for size in sizes)
 
     image = 112 * 112 * 96 * 4
-    band = V3.l2_bytes / 2
+    band = V3.l2_bytes / 4
     assert temporaries(STEPWISE) - temporaries(LoweringOptions()) > image - 1.1 * band
