@@ -27,7 +27,7 @@ from ranvier.lowering.program import Argument, Program, Step
 from ranvier.lowering.typical import typical
 from ranvier.target import Target
 
-_CACHE_SHARE = 4  # a band takes one part in so many of the second-level cache; larger ones wait
+_CACHE_SHARE = 4  # one part in so many of the second-level cache: threads share many bands evenly
 _WEIGHT_SHARE = 4  # the product's weights at most one in so many: every band reads them
 _TILE_ROWS = 24  # a multiple of the height of almost every register tile
 
