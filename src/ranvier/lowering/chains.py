@@ -219,8 +219,10 @@ def advances(step: Step) -> list[Advance] | None:
     """
     kernel = step.kernel
     if isinstance(kernel, Nest):
-        outer = tuple(loop.name for loop in kernel.loops[:-1])
-        return _moves(kernel.stores, kernel.operand_count, outer, ())
+        names = [loop.name for loop in kernel.loops]
+        moves = _moves(kernel.stores, kernel.operand_count, tuple(names[:-1]), ())
+        parts = [part for advance in moves or () for part in advance]
+        return None if any(dims.depends_on(part, names) for part in parts) else moves
     if isinstance(kernel, Contraction):
         row = dims.substitute(kernel.row, {TAP: 0})
         return _moves(kernel.stores, kernel.operand_count, (PIXEL,), (

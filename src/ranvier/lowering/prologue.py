@@ -131,10 +131,9 @@ class Prologue:
         """The depth-first step."""
         build = LinkBuilder(self.program)
         tiles = dims.floordiv(self.pixels + _TILE_ROWS - 1, _TILE_ROWS)
-        fitting = dims.floordiv(
-            target.l2_bytes // _CACHE_SHARE, dims.maximum(self.pixel_bytes * _TILE_ROWS, 1)
-        )
-        fewest = dims.floordiv(tiles, dims.maximum(fitting, 1)) + 1
+        tile_bytes = dims.maximum(self.pixel_bytes * _TILE_ROWS, 1)
+        fitting = dims.maximum(dims.floordiv(target.l2_bytes // _CACHE_SHARE, tile_bytes), 1)
+        fewest = dims.floordiv(tiles + fitting - 1, fitting)
         even = dims.floordiv(fewest + THREADS - 1, THREADS) * THREADS
         bands = dims.maximum(dims.minimum(even, tiles), 1)
         rows = dims.floordiv(tiles + bands - 1, bands) * _TILE_ROWS
