@@ -47,7 +47,8 @@ class ExpressionEmitter:
 
     `operands` are the kernel's pointers; `environment` gives an i64 for every scalar argument and
     loop variable (for the vectorised loop: its first lane). `accumulator` is the value of
-    `Accumulator` nodes.
+    `Accumulator` nodes. `kept` are the terms of a reduction that are written as they are computed,
+    see `kept_terms.py`.
     """
 
     def __init__(
