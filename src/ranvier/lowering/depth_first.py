@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
 from ranvier.lowering.chains import Chain, chain_at, scalar_values
-from ranvier.lowering.claims import THREADS
 from ranvier.lowering.kernels.depth_first import (
     BEGIN,
     END,
@@ -26,7 +25,7 @@ from ranvier.lowering.kernels.depth_first import (
     Window,
     Y,
 )
-from ranvier.lowering.links import LinkBuilder
+from ranvier.lowering.links import LinkBuilder, even_bands
 from ranvier.lowering.options import LoweringOptions
 from ranvier.lowering.program import Argument, Program, Step
 from ranvier.lowering.typical import typical
@@ -129,7 +128,7 @@ class _Fusion:
         return max((k.kernel[0] - 1) * k.dilations[0] + 1 - k.strides[0], 0)
 
     def _bands(self) -> tuple[Dim, Dim]:
-        """The bands of an image, as many for every thread, and the rows of the highest."""
+        """The bands of an image, and the rows of the highest."""
         chain = self.chain
         budget: Dim = self.target.l2_bytes // _CACHE_SHARE
         row_bytes: Dim = 0
@@ -139,11 +138,7 @@ class _Fusion:
         if chain.after is not None:
             row_bytes = row_bytes + chain.result.row_bytes
         fitting = dims.maximum(dims.floordiv(budget, dims.maximum(row_bytes, 1)), 1)
-        height = chain.result.height
-        fewest = dims.floordiv(height + fitting - 1, fitting)
-        even = dims.floordiv(fewest + THREADS - 1, THREADS) * THREADS
-        bands = dims.maximum(dims.minimum(even, height), 1)
-        return bands, dims.floordiv(height + bands - 1, bands)
+        return even_bands(chain.result.height, fitting)
 
     def _most_pieces(self) -> Dim | None:
         """What is computed again where a piece begins is to be little of it."""

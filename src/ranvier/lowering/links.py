@@ -23,6 +23,16 @@ _ALIGNMENT = 64  # bytes of a cache line
 Places = Mapping[int, tuple[Argument, Dim]]  # buffer -> where in a band it lies instead
 
 
+def even_bands(rows: Dim, fitting: Dim) -> tuple[Dim, Dim]:
+    """The bands of an image, as many for every thread, and the rows of the highest; `fitting` rows
+    fit the cache.
+    """
+    fewest = dims.floordiv(rows + fitting - 1, fitting)
+    even = dims.floordiv(fewest + THREADS - 1, THREADS) * THREADS
+    bands = dims.maximum(dims.minimum(even, rows), 1)
+    return bands, dims.floordiv(rows + bands - 1, bands)
+
+
 @dataclass
 class LinkBuilder:
     """Numbers the arguments and scalars of a chain's kernel, and makes its links."""

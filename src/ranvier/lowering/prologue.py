@@ -16,12 +16,11 @@ from dataclasses import dataclass, replace
 from ranvier.ir import dim as dims
 from ranvier.ir.dim import Dim
 from ranvier.lowering.chains import advances, is_closed, is_plain, scalar_values
-from ranvier.lowering.claims import THREADS
 from ranvier.lowering.expression import Access, Loop, Reduce, walk
 from ranvier.lowering.kernels.contraction import Contraction
 from ranvier.lowering.kernels.depth_first import IMAGE, ROWS, DepthFirst, Link, Y
 from ranvier.lowering.kernels.nest import Nest
-from ranvier.lowering.links import PIXELS, LinkBuilder
+from ranvier.lowering.links import PIXELS, LinkBuilder, even_bands
 from ranvier.lowering.options import LoweringOptions
 from ranvier.lowering.program import Argument, Program, Step
 from ranvier.lowering.typical import typical
@@ -133,11 +132,8 @@ class Prologue:
         tiles = dims.floordiv(self.pixels + _TILE_ROWS - 1, _TILE_ROWS)
         tile_bytes = dims.maximum(self.pixel_bytes * _TILE_ROWS, 1)
         fitting = dims.maximum(dims.floordiv(target.l2_bytes // _CACHE_SHARE, tile_bytes), 1)
-        fewest = dims.floordiv(tiles + fitting - 1, fitting)
-        even = dims.floordiv(fewest + THREADS - 1, THREADS) * THREADS
-        bands = dims.maximum(dims.minimum(even, tiles), 1)
-        rows = dims.floordiv(tiles + bands - 1, bands) * _TILE_ROWS
-        band = build.scratch(rows * self.pixel_bytes)
+        bands, highest = even_bands(tiles, fitting)
+        band = build.scratch(highest * _TILE_ROWS * self.pixel_bytes)
         images, pixels = build.scalar(self.images), build.scalar(self.pixels)
         links = (
             self._band_of_nest(build, band),
