@@ -8,7 +8,7 @@ read from there afterwards instead of being computed a second time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -64,10 +64,10 @@ def kept_terms(
             here, there = dims.symbol(loop.name), dims.symbol(along.name)
             change = partial(dims.substitute, replacements={along.name: here})
             again = table.key(map_dims(reduce.body, change))
-            if all(table.key(node) != again for node in _outside_reductions(store.value)):
-                continue
             place = Access(store.operand, store.offset, store.storage)
             value = _replaced(store.value, again, place, table)
+            if table.key(value) == table.key(store.value):
+                continue  # no result needs it
             offset = dims.substitute(store.offset, {loop.name: there})
             term = replace(store, offset=offset, value=reduce.body)
             return KeptTerms(reduce, term, loop, replace(store, value=value))
@@ -79,13 +79,6 @@ def _is_worth(reduce: Reduce, store: Store) -> bool:
     is_long = any(isinstance(node, Apply) and node.op in LONG for node in walk(reduce.body))
     kind = compute_dtype(reduce.body.dtype)
     return is_long and kind is store.storage and accumulate.factors(reduce) is None
-
-
-def _outside_reductions(node: Expression) -> Iterator[Expression]:
-    yield node
-    if isinstance(node, Apply):
-        for operand in node.operands:
-            yield from _outside_reductions(operand)
 
 
 def _replaced(

@@ -94,7 +94,8 @@ class Prologue:
             return False
         if any(advances(step) is None for step in (self.before, self.product)):
             return False
-        if not self.program.computed.keys().isdisjoint(dims.symbols(self.pixels)):
+        image_bytes = self.pixels * self.pixel_bytes
+        if not self.program.computed.keys().isdisjoint(dims.symbols(image_bytes)):
             return False  # scratch memory is planned before the call
         values = scalar_values(self.product)
         assert kernel.linear_row is not None
